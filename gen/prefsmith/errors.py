@@ -1,0 +1,80 @@
+"""The error tree and the exit code of each branch.
+
+    PrefsmithError                1   a bug, unless a branch below says otherwise
+    ├── UsageError                2   the command line, the recipe, the input, a newer schema
+    ├── ThresholdFailed           4   a threshold of the user, or `verify`, did not hold
+    ├── ProviderError             5   a provider is down or refuses us; run again to go on
+    ├── MachineError              6   this machine: disk full, read-only, folder in use
+    └── CallFailed                –   one call failed; becomes a row with its reason, never an exit
+
+Foreign exceptions are translated into these at one boundary per floor. A message says what, where, what was
+expected or exists, and what to do. It never holds a key or an authorisation header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+from prefsmith.reasons import Reason
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class PrefsmithError(Exception):
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(PrefsmithError):
+    exit_code = 2
+
+
+class ThresholdFailed(PrefsmithError):
+    exit_code = 4
+
+
+class ProviderError(PrefsmithError):
+    exit_code = 5
+
+
+class MachineError(PrefsmithError):
+    exit_code = 6
+
+
+class CallFailed(PrefsmithError):
+    """One request came back without anything usable.
+
+    `stops_endpoint`: nothing else can succeed there (wrong key, unknown model, quota gone).
+    `maybe_billed`: the request had been sent in full, so the provider may charge for it.
+    `retry_after_s`: what a 429 asked us to wait; None when it did not say.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str,
+        *,
+        http_status: int | None = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+        maybe_billed: bool = False,
+        stops_endpoint: bool = False,
+    ) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.http_status = http_status
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+        self.maybe_billed = maybe_billed
+        self.stops_endpoint = stops_endpoint
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest of `known`, or all of them when none is near."""
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}? (known: {', '.join(names)})"
+    return f"known: {', '.join(names) or 'none'}"

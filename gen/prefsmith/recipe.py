@@ -1,0 +1,256 @@
+"""The recipe: everything a run is told, as one pydantic model; YAML, flags and `--set` all end here.
+
+Unknown keys are refused. Each knob has its meaning under it. Nothing here opens a file or knows a backend.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+EXPORTS = ("trl", "trl-parquet", "openai", "parquet")
+GRADERS = ("exact", "number", "regex", "contains", "constraints", "demo")
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Prompts(_Strict):
+    """Where prompts come from, and which columns mean what."""
+
+    path: str = "demo:tiny"
+    """A file (.jsonl .csv .tsv .parquet .txt), a folder or name for `datasets` (hf:NAME), - for stdin, demo:NAME."""
+    format: Literal["auto", "jsonl", "csv", "tsv", "parquet", "text", "datasets"] = "auto"
+    """How to read it; auto goes by the name's ending."""
+    split: str = "train"
+    """The split of a data set read through `datasets`."""
+    prompt: str | None = None
+    """The column with the prompt, a string or a list of messages; else the first of prompt, messages, question,
+    instruction, input that the row has."""
+    system: str | None = None
+    """A column whose text becomes the system message of a string prompt."""
+    tools: str | None = None
+    """The column with tool definitions; else `tools` where the row has it."""
+    reference: str | None = None
+    """The column with the reference answer; else the first of reference, answer that the row has."""
+    category: str | None = None
+    """The column with the category; else `category`, `kind` where the row has it."""
+    id: str | None = None
+    """The column with the source's own id, need not be unique; else `id` where the row has it."""
+    columns: list[str] | None = None
+    """Other columns to carry along; by default every other column is carried."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Take the first so many items."""
+    allow_control_tokens: bool = False
+    """Send prompts that hold a chat template's control token; by default they are set aside."""
+    max_bytes: Annotated[int, Field(ge=1)] = 1_000_000
+    """A longer line is set aside."""
+
+
+class Script(_Strict):
+    """How the scripted backend behaves: a deterministic fake for trying recipes and for tests."""
+
+    latency_s: Annotated[float, Field(ge=0)] = 0.0
+    """Mean time to answer; each request draws its own from the exponential distribution, by its seed."""
+    faults: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of requests that fail on their first attempts (time-outs, 500, dropped connections, 429)."""
+    n_ignored: bool = False
+    """Return one choice whatever n says."""
+    duplicates: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of completions with a text that another index of the same prompt has too."""
+    truncated: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of completions that end with finish_reason length."""
+    unparseable: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of judge replies without a readable verdict."""
+    chars: Annotated[int, Field(ge=1)] = 200
+    """Length of a completion."""
+    log: Path | None = None
+    """Append each request to this file before answering it."""
+
+
+class Endpoint(_Strict):
+    """An OpenAI-compatible server, or the scripted fake."""
+
+    urls: Annotated[list[str], BeforeValidator(_listed)] = []
+    """Base URLs, such as http://host:8000/v1. One for now."""
+    key_env: str | None = None
+    """Name of the environment variable that holds the key; never the key itself."""
+    server: Literal["openai", "vllm", "llama.cpp"] = "openai"
+    """Which sampling parameters the server knows, all of which are then sent: openai knows temperature, top_p and
+    the two penalties; vllm and llama.cpp also top_k, min_p and repetition_penalty."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """The name that the server gives the cap; by default max_completion_tokens for api.openai.com."""
+    n_per_request: Annotated[int, Field(ge=1, le=128)] = 8
+    """Most completions asked for in one request."""
+    concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
+    """Most requests in flight."""
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Longest wait for one reply."""
+    identity: str | None = None
+    """Stands for this endpoint in keys instead of its name: give two names one identity to share their answers."""
+    script: Script | None = None
+    """Makes this endpoint the scripted fake."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Endpoint:
+        if self.script is None and len(self.urls) != 1:
+            raise ValueError("an endpoint needs exactly one URL under `urls:` (or `script:` for the fake)")
+        if self.script is not None and self.urls:
+            raise ValueError("an endpoint has either `urls:` or `script:`, not both")
+        return self
+
+
+Temperature = Annotated[float, Field(ge=0, le=5)]
+
+
+class Sample(_Strict):
+    """One row of the sampling grid: model x temperature x top_p x top_k x min_p x system, n of each."""
+
+    model: str
+    """TARGET:MODEL, such as openai:gpt-4.1-mini, embedded:tiny, embedded:path/model.gguf, farm:Qwen/Qwen3-8B."""
+    temperature: Annotated[list[Temperature], BeforeValidator(_listed), Field(min_length=1)] = [1.0]
+    """One or a list. 0 is greedy: one sample, whatever n says."""
+    n: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Completions per cell of the grid."""
+    top_p: Annotated[list[Annotated[float, Field(gt=0, le=1)]], BeforeValidator(_listed), Field(min_length=1)] = [1.0]
+    """Nucleus sampling; 1 is off."""
+    top_k: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_listed), Field(min_length=1)] = [0]
+    """Most likely tokens kept; 0 is off."""
+    min_p: Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_listed), Field(min_length=1)] = [0.0]
+    """Least probability relative to the likeliest token; 0 is off."""
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
+    """Longest answer in tokens; an answer cut there is never chosen or rejected."""
+    system: Annotated[list[str | None], BeforeValidator(_listed), Field(min_length=1)] = [None]
+    """System prompts to sample under: a text, or a path ending in .txt or .md. They never enter a pair's prompt."""
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    """OpenAI's presence penalty; 0 is off."""
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    """OpenAI's frequency penalty; 0 is off."""
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Repetition penalty of open servers; 1 is off."""
+    stop: Annotated[list[str], BeforeValidator(_listed)] = []
+    """Texts that end the answer."""
+
+    @field_validator("model")
+    @classmethod
+    def _target_and_model(cls, value: str) -> str:
+        return _checked_model(value)
+
+
+class Judge(_Strict):
+    """One stage of judging: a grader, a judge file, or the confirmation of the pair to be written."""
+
+    use: str | None = None
+    """A grader (exact, number, regex, contains, constraints, demo, FILE.py:NAME) or a judge: a name in judges/ or a
+    path ending in .toml."""
+    confirm: str | None = None
+    """A pairwise judge that must agree, in both orders, with each pair before it is written."""
+    model: str | None = None
+    """TARGET:MODEL of the judge; graders have none."""
+    pattern: str | None = None
+    """For regex: the pattern that must be found (Python's re)."""
+    text: str | None = None
+    """For contains: the text that must occur; by default the item's reference."""
+    ignore_case: bool = False
+    """For exact, contains and regex."""
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Longest time that a worker process may spend on one text."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Judge:
+        if (self.use is None) == (self.confirm is None):
+            raise ValueError("a judge entry needs exactly one of `use` and `confirm`")
+        return self
+
+    @field_validator("model")
+    @classmethod
+    def _target_and_model(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_model(value)
+
+
+def _judge_entry(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+class Gates(_Strict):
+    """Which completions are never judged nor paired, beside truncated and identical ones."""
+
+    min_tokens: Annotated[int, Field(ge=0)] = 1
+    """Fewer tokens than this is empty; so is a text without a word."""
+    max_chars: Annotated[int, Field(ge=1)] | None = None
+    """Longer texts are left out."""
+
+
+class Pairing(_Strict):
+    """How chosen and rejected are picked."""
+
+    strategy: Literal["best_worst", "correct_incorrect"] = "best_worst"
+    """best_worst: highest against lowest score. correct_incorrect: a random right one against a random wrong one."""
+    min_margin: Annotated[float | str, Field()] = 0.0
+    """Least difference of the two scores; p75 means that quantile of this run's margins."""
+    min_chosen: float | None = None
+    """Least score of the chosen side."""
+    correct: float = 1.0
+    """A score of at least this is right."""
+    max_per_prompt: Annotated[int, Field(ge=1)] = 1
+    """Most pairs of one item."""
+    seed: int | None = None
+    """Seed of ties and random picks; by default the run's."""
+
+    @field_validator("min_margin")
+    @classmethod
+    def _margin(cls, value: float | str) -> float | str:
+        if isinstance(value, str):
+            if not (value.startswith("p") and value[1:].isdigit() and 0 < int(value[1:]) < 100):
+                raise ValueError("min_margin is a number or a quantile from p1 to p99")
+        elif value < 0:
+            raise ValueError("min_margin must not be negative")
+        return value
+
+
+class Recipe(_Strict):
+    """One run, whole."""
+
+    prompts: Prompts = Prompts()
+    endpoints: dict[str, Endpoint] = {}
+    sample: Annotated[list[Sample], BeforeValidator(_listed), Field(min_length=1)]
+    judge: Annotated[
+        list[Annotated[Judge, BeforeValidator(_judge_entry)]], BeforeValidator(_listed), Field(min_length=1)
+    ]
+    gates: Gates = Gates()
+    pair: Pairing = Pairing()
+    export: Annotated[list[Literal["trl", "trl-parquet", "openai", "parquet"]], BeforeValidator(_listed)] = ["trl"]
+    """Files to write at the end: trl and openai are JSONL, trl-parquet and parquet are Parquet."""
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
+    """The run's one seed."""
+    window: Annotated[int, Field(ge=1)] = 512
+    """Most prompts open at a time."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    """Most attempts of one call in one session; a 429 is none."""
+    grace_s: Annotated[float, Field(ge=0)] = 5.0
+    """How long the first Ctrl-C waits for replies on their way, beyond the slowest reply so far."""
+    max_no_verdict: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest share of verdicts without a result, looked at from the 200th on; above it the run stops with exit 4."""
+
+    @model_validator(mode="after")
+    def _known_targets(self) -> Recipe:
+        for i, stage in enumerate(self.judge):
+            if stage.confirm is not None and i != len(self.judge) - 1:
+                raise ValueError("`confirm` must be the last entry of `judge:`")
+        if self.judge[0].confirm is not None:
+            raise ValueError("`confirm` needs a judge or grader before it")
+        return self
+
+
+def _checked_model(value: str) -> str:
+    target, colon, model = value.partition(":")
+    if not colon or not target or not model:
+        raise ValueError(f"a model is written TARGET:MODEL, such as openai:gpt-4.1-mini; got {value!r}")
+    return value
