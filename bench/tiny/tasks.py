@@ -14,17 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-NAMES = "Anna Ben Carla David Emma Finn Gina Hugo Iris Jack Kate Leo Mia Noah Olga Paul Rosa Sam Tara Uma Vera Will Yara Zoe".split()
-THINGS = "apples balls books boxes cards coins cups eggs keys pens plates shells stamps stones tickets toys".split()
-COLOURS = "black blue gold green pink red white yellow".split()
-ANIMALS = (
-    "ant bat bear bee camel cat cow crab deer dog duck eagle fish fox frog goat horse lamb lion mole "
-    "mouse owl panda pig rat seal sheep swan tiger wolf"
-).split()
-FRUITS = "apple banana cherry date fig grape kiwi lemon lime mango melon orange papaya peach pear plum quince".split()
-CITIES = "Berlin Cairo Delhi Lagos Lima London Madrid Oslo Paris Quito Rome Seoul Tokyo".split()
-JOBS = "baker cook doctor driver farmer nurse painter pilot singer teacher".split()
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+from words import ANIMALS, CITIES, COLOURS, FRUITS, JOBS, NAMES, THINGS, WEEKDAYS
 
 HELPFUL = "You are a helpful assistant."
 FORMAT = "End with a line that starts with #### and holds only the answer."
@@ -36,19 +26,19 @@ SLIP_SHARE = 0.22
 """Share of the careless answers that have the right form and the wrong content."""
 
 CLEAN_SHARE: dict[str, tuple[float, float]] = {
-    "word_add": (0.70, 0.40),
-    "word_sub": (0.34, 0.68),
-    "word_mul": (0.66, 0.38),
-    "two_step": (0.72, 0.36),
-    "units": (0.42, 0.66),
-    "money": (0.68, 0.34),
-    "count_word": (0.62, 0.40),
-    "sort_list": (0.44, 0.60),
-    "reverse_list": (0.36, 0.70),
-    "alpha_list": (0.68, 0.42),
-    "pick_list": (0.62, 0.30),
-    "weekday": (0.40, 0.58),
-    "to_json": (0.66, 0.44),
+    "word_add": (0.70, 0.28),
+    "word_sub": (0.28, 0.66),
+    "word_mul": (0.66, 0.36),
+    "two_step": (0.72, 0.28),
+    "units": (0.28, 0.62),
+    "money": (0.68, 0.28),
+    "count_word": (0.60, 0.32),
+    "sort_list": (0.30, 0.58),
+    "reverse_list": (0.32, 0.70),
+    "alpha_list": (0.66, 0.28),
+    "pick_list": (0.60, 0.30),
+    "weekday": (0.40, 0.56),
+    "to_json": (0.56, 0.34),
 }
 """Clean share by phrasing. Two shares per family, so that greedy decoding is right on part of each family
 and wrong on the rest: a model that is right or unable everywhere has nothing to learn from preferences."""
@@ -142,7 +132,9 @@ def _units(rng: random.Random, phrasing: int) -> Task:
     big, small, factor = rng.choice((("dozen", "eggs", 12), ("weeks", "days", 7), ("feet", "inches", 12)))
     a = rng.randint(2, 96 // factor - 1)
     b = rng.randint(2, factor - 1)
-    prompt = (f"Convert {a} {big} and {b} {small} to {small}.", f"How many {small} are {a} {big} and {b} {small}?")[phrasing]
+    prompt = (f"Convert {a} {big} and {b} {small} to {small}.", f"How many {small} are {a} {big} and {b} {small}?")[
+        phrasing
+    ]
     steps = [(f"{a}*{factor}", a * factor), (f"{a * factor}+{b}", a * factor + b)]
     return _sum("units", phrasing, prompt, steps, small)
 
@@ -168,7 +160,9 @@ def _count_word(rng: random.Random, phrasing: int) -> Task:
 def _sort_list(rng: random.Random, phrasing: int) -> Task:
     numbers = rng.sample(range(100), rng.choice((2, 3, 3, 4)))
     text = ", ".join(map(str, numbers))
-    prompt = (f"Put these numbers in order, smallest first: {text}", f"Sort the numbers {text} from low to high.")[phrasing]
+    prompt = (f"Put these numbers in order, smallest first: {text}", f"Sort the numbers {text} from low to high.")[
+        phrasing
+    ]
     return _listing("sort_list", phrasing, prompt, ", ".join(map(str, sorted(numbers))))
 
 
@@ -200,7 +194,10 @@ def _pick_list(rng: random.Random, phrasing: int) -> Task:
 
 def _weekday(rng: random.Random, phrasing: int) -> Task:
     today, n = rng.randrange(7), rng.randint(2, 20)
-    prompt = (f"Which weekday comes {n} days after {WEEKDAYS[today]}?", f"Today is {WEEKDAYS[today]}. What day is it in {n} days?")[phrasing]
+    prompt = (
+        f"Which weekday comes {n} days after {WEEKDAYS[today]}?",
+        f"Today is {WEEKDAYS[today]}. What day is it in {n} days?",
+    )[phrasing]
     return _listing("weekday", phrasing, prompt, WEEKDAYS[(today + n) % 7])
 
 
@@ -326,8 +323,8 @@ def draw_distinct(part: Split, n_per_family: int, seed: int) -> Iterator[Task]:
         yield from (pools[family][i] for family in order)
 
 
-def write_rows(path: Path, tasks: Iterator[Task]) -> int:
-    """Write demo rows as JSON lines and return how many; the id is made from the prompt's text."""
+def write_rows(path: Path, tasks: Iterator[Task]) -> None:
+    """Write demo rows as JSON lines; the id is made from the prompt's text."""
     rows = [
         {
             "id": f"{task.family}-{zlib.crc32(task.prompt.encode()):08x}",
@@ -339,7 +336,6 @@ def write_rows(path: Path, tasks: Iterator[Task]) -> int:
         for task in tasks
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return len(rows)
 
 
 def write_demo(folder: Path) -> None:

@@ -6,25 +6,20 @@ The exact weights of a release are the shipped files; this program shows where t
 """
 
 import argparse
-import importlib.util
-import json
 import math
 import random
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from evaluate import evaluate
 from gguf_file import write_gguf
-from tasks import BRIEF, FAMILIES, FORMAT, HELPFUL, Example, Task, clean_answer, draw_distinct, draw_example, write_demo
+from tasks import SYSTEMS, Example, careless_answer, clean_answer, draw_example, draw_task, write_demo
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-ROOT = Path(__file__).resolve().parents[2]
-GRADER = ROOT / "gen/prefsmith/judging/graders/demo.py"
 
 VOCABULARY = 1024
 END, SYSTEM, USER, ASSISTANT, PAD = range(5)
@@ -45,10 +40,7 @@ TEMPLATE = (
 BATCH = 96
 POOL_BATCHES = 40
 """Examples are sorted by length inside a pool, so that a batch is nearly free of padding."""
-MAX_ANSWER_TOKENS = 44
-TEMPERATURES = (0.0, 0.3, 0.7, 1.0, 1.3)
 
-Grade = Callable[[str, Mapping[str, object]], float]
 Ids = tuple[list[int], int]
 """Token ids of a conversation and the index of the first token of its answer."""
 
@@ -71,12 +63,15 @@ STAGE_B = Stage("B", steps=517, careless=True, muon_rate=0.008, adam_rate=0.002,
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in which every number from 0 to 99 is one token."""
+    """Byte-level BPE in which every number from 0 to 99 is one token.
+
+    Its texts do not depend on CLEAN_SHARE, so a stage B with another mix finds the token ids of stage A.
+    """
     rng = random.Random(seed)
     texts: list[str] = [str(number) for number in range(100)] * 400
     for _ in range(8_000):
-        example = draw_example(rng, careless=True)
-        texts += [example.system, example.prompt, example.answer]
+        task = draw_task(rng, "train")
+        texts += [rng.choice(SYSTEMS), task.prompt, clean_answer(task), careless_answer(task, rng)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -92,7 +87,7 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token=SPECIAL[END],
         pad_token=SPECIAL[PAD],
@@ -123,13 +118,13 @@ def make_model(seed: int) -> LlamaForCausalLM:
     return model
 
 
-def render(system: str, prompt: str) -> str:
-    """The text that the chat template makes of a prompt, up to and with the assistant's token."""
-    return (f"<|system|>{system}" if system else "") + f"<|user|>{prompt}<|assistant|>"
-
-
 def encode(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> list[Ids]:
-    texts = [f"{render(example.system, example.prompt)}{example.answer}<|end|>" for example in examples]
+    """The conversations as the chat template renders them."""
+    texts = [
+        (f"<|system|>{example.system}" if example.system else "")
+        + f"<|user|>{example.prompt}<|assistant|>{example.answer}<|end|>"
+        for example in examples
+    ]
     all_ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [(ids, ids.index(ASSISTANT) + 1) for ids in all_ids]
 
@@ -172,7 +167,8 @@ class Muon:
             gradient = torch.stack([_lie_flat(_gradient(weight), shape) for weight in group])
             velocity = self._velocity[shape].lerp_(gradient, 1 - self._momentum)
             for weight, step in zip(group, _orthogonal(gradient.lerp(velocity, self._momentum)), strict=True):
-                weight.sub_(_lie_flat(step, tuple(weight.shape)), alpha=rate * max(1, weight.shape[0] / weight.shape[1]) ** 0.5)
+                rows, columns = weight.shape
+                weight.sub_(_lie_flat(step, (rows, columns)), alpha=rate * max(1, rows / columns) ** 0.5)
 
 
 def _gradient(weight: torch.nn.Parameter) -> torch.Tensor:
@@ -224,5 +220,45 @@ def train_stage(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, sta
         if (i + 1) % 50 == 0:
             used_s = time.process_time() - begin
             recent = sum(losses[-50:]) / 50
-            print(f"{stage.name} {i + 1:5d} loss {recent:.4f} {used_s:5.0f} CPU-s {n_tokens / used_s:6.0f} tok/s", flush=True)
+            print(
+                f"{stage.name} {i + 1:5d} loss {recent:.4f} {used_s:5.0f} CPU-s {n_tokens / used_s:6.0f} tok/s",
+                flush=True,
+            )
     return losses
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Round the weights to fp16, for good, and write the model folder and the GGUF from the same numbers."""
+    model.half().save_pretrained(out / "model")  # type: ignore[no-untyped-call]
+    model.float()  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(out / "model")
+    write_gguf(out / "model", out / "tiny.gguf", name="prefsmith-tiny", licence="apache-2.0")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--steps", type=int, help="train every stage for so many steps only (a smoke run)")
+    parser.add_argument("--stage-a", type=Path, help="start from this stage-a.pt of an earlier run, train stage B only")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer, model = make_tokenizer(seed=0), make_model(seed=0)
+    stage_a, stage_b = (replace(stage, steps=args.steps or stage.steps) for stage in (STAGE_A, STAGE_B))
+    if args.stage_a:
+        model.load_state_dict(torch.load(args.stage_a, weights_only=True))
+    else:
+        train_stage(model, tokenizer, stage_a)
+        torch.save(model.state_dict(), args.out / "stage-a.pt")
+    train_stage(model, tokenizer, stage_b)
+    save(model, tokenizer, args.out)
+    write_demo(args.out)
+    model.train(False)
+    tables = evaluate(model, tokenizer)
+    (args.out / "pass-rates.md").write_text(tables, encoding="utf-8")
+    print(tables)
+    print(f"{time.process_time():.0f} CPU-s in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Leaf judges that need no model. The worker's script is run by its path and imports none of this."""
+
+from __future__ import annotations
+
+from prefsmith.judging.graders.grader import Grader, make_grader, missing_columns
+from prefsmith.judging.graders.pool import GraderPool
+
+__all__ = ["Grader", "GraderPool", "make_grader", "missing_columns"]

@@ -1,0 +1,135 @@
+"""One function a command: read what the flags mean, call the run's verb, print what it returned.
+
+Results go to standard output, everything said on the way to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from prefsmith.cli.terminal import emit, emit_json, outline, plain, side_by_side, width
+from prefsmith.errors import ThresholdFailed, UsageError, did_you_mean
+
+_INTERRUPTED = (130, 143)
+
+
+def run(args: Namespace) -> int:
+    from prefsmith.cli.flags import recipe_of
+
+    recipe, folder = recipe_of(args)
+    # What a run needs is imported only now: a mistake in the flags is told at once.
+    from prefsmith.cli.progress import ProgressLine
+    from prefsmith.job import run_job
+
+    with ProgressLine(sys.stderr) as line:
+        code = run_job(
+            recipe, folder, change=args.change, on_progress=None if args.quiet else line.update, say=line.say
+        )
+    return _finish(args, folder, code)
+
+
+def plan(args: Namespace) -> int:
+    from prefsmith.cli.flags import recipe_of
+
+    recipe, folder = recipe_of(args)
+    from prefsmith.job import plan_job
+
+    planned = plan_job(recipe, folder)
+    emit_json(planned) if args.json else emit("\n".join(outline(planned)))
+    return 0
+
+
+def judge(args: Namespace) -> int:
+    folder = _run_folder(args.run)
+    from prefsmith.cli.flags import rejudged
+    from prefsmith.cli.progress import ProgressLine
+    from prefsmith.folder import last_recipe
+    from prefsmith.job import judge_job
+
+    recipe = rejudged(args, last_recipe(folder))
+    with ProgressLine(sys.stderr) as line:
+        code = judge_job(recipe, folder, on_progress=None if args.quiet else line.update, say=line.say)
+    return _finish(args, folder, code)
+
+
+def export(args: Namespace) -> int:
+    folders = [_run_folder(name) for name in args.runs]
+    from prefsmith.cli.flags import formats_of, pairing_of
+    from prefsmith.folder import last_recipe
+    from prefsmith.handoff import export_job
+
+    last = last_recipe(folders[0])
+    written = export_job(folders, formats_of(args, last), pairing_of(args, last), Path(args.out) if args.out else None)
+    if args.json:
+        emit_json([{**asdict(one), "path": str(one.path)} for one in written])
+    for one in () if args.json else written:
+        skipped = "".join(f", {n:,} left out as {reason}" for reason, n in sorted(one.skipped.items()))
+        emit(f"{one.path}: {one.n_rows:,} rows ({one.format}{skipped})")
+    return 0
+
+
+def verify(args: Namespace) -> int:
+    folder = _run_folder(args.run)
+    from prefsmith.recheck import verify_folder
+
+    report = verify_folder(folder, args.sample)
+    if args.json:
+        emit_json({"damages": list(report.damages), "lines": list(report.lines)})
+    else:
+        emit("\n".join([*report.lines, *(f"damaged: {plain(damage)}" for damage in report.damages)]))
+    return ThresholdFailed.exit_code if report.damages else 0
+
+
+def explain(args: Namespace) -> int:
+    folder = _run_folder(args.run)
+    from prefsmith.explain import explain as explained
+
+    life = explained(folder, args.id)
+    emit_json(life) if args.json else emit("\n".join(outline(life)))
+    return 0
+
+
+def summary(args: Namespace) -> int:
+    _print_summary(args, _run_folder(args.run))
+    return 0
+
+
+def _finish(args: Namespace, folder: Path, code: int) -> int:
+    """An interrupted run says only how to go on; every other end is worth its summary."""
+    if args.json or not (args.quiet or code in _INTERRUPTED):
+        _print_summary(args, folder)
+    return code
+
+
+def _print_summary(args: Namespace, folder: Path) -> None:
+    from prefsmith.summary import render, summary_of
+
+    counted = summary_of(folder)
+    if args.json:
+        emit_json(counted)
+        return
+    emit(render(counted))
+    _print_pairs(folder, args.show)
+
+
+def _print_pairs(folder: Path, n: int) -> None:
+    from prefsmith.folder import Folder
+
+    if not n:
+        return
+    with Folder(folder) as run:
+        pairs = ((record, pair) for record in run.records() for pair in record.pairs)
+        for record, pair in islice(pairs, n):
+            emit("\n".join(["", *side_by_side(record, pair, width())]))
+
+
+def _run_folder(name: str) -> Path:
+    folder = Path(name)
+    if not (folder / "ledger.db").is_file():
+        known = [path.parent.as_posix() for path in Path("runs").glob("*/ledger.db")]
+        raise UsageError(f"no run in {name!r}: it holds no ledger.db; {did_you_mean(name, known)}")
+    return folder

@@ -1,0 +1,204 @@
+"""What flags mean: each becomes a change of the recipe, and a flag that would change nothing is an error.
+
+The order is defaults, recipe file, flags, `--set`. `--gen` gives each of its models the recipe's one row of sampling
+settings; `--judge` replaces the stages that judge, `--confirm` the one that confirms.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prefsmith.errors import UsageError, did_you_mean
+from prefsmith.merge import Change, Draft, draft_of, merge, parse_set, parse_value, read_recipe
+from prefsmith.recipe import GRADERS, Pairing, Recipe
+from prefsmith.records import Json
+
+DEMO: Json = {
+    "prompts": {"path": "demo:tiny", "limit": 300},
+    "sample": [{"model": "embedded:tiny", "temperature": [0.3, 0.7, 1.0, 1.3], "n": 2, "max_tokens": 44}],
+    "judge": [{"use": "demo"}],
+    "pair": {"strategy": "correct_incorrect"},
+    "export": ["trl", "openai"],
+}
+_JUDGE_OF = {"demo:tiny": "demo", "demo:constraints": "constraints"}
+
+_PLACES = {
+    "limit": "prompts.limit",
+    "prompt": "prompts.prompt",
+    "reference": "prompts.reference",
+    "category": "prompts.category",
+    "id": "prompts.id",
+    "tools": "prompts.tools",
+    "system_column": "prompts.system",
+    "columns": "prompts.columns",
+    "format": "prompts.format",
+    "split": "prompts.split",
+    "strategy": "pair.strategy",
+    "min_margin": "pair.min_margin",
+    "min_chosen": "pair.min_chosen",
+    "to": "export",
+    "seed": "seed",
+    "grace": "grace_s",
+}
+_CELLS = {
+    "temps": "temperature",
+    "n": "n",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "max_tokens": "max_tokens",
+    "system": "system",
+}
+
+
+def recipe_of(args: Namespace) -> tuple[Recipe, Path]:
+    """The recipe and the folder of `run` and `plan`. Raises UsageError."""
+    draft = _draft(args.x)
+    changes = [*_sampling(args, draft), *_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    for part, ask in (("sample", _no_sample), ("judge", _no_judge)):
+        if not draft.tree.get(part) and not any(change.place[0] == part for change in changes):
+            raise UsageError(ask(draft))
+    return merge(draft, changes), Path(args.out) if args.out else _folder(args.x)
+
+
+def rejudged(args: Namespace, last: Recipe) -> Recipe:
+    """The recipe of `judge`: the folder's last one with other judges or pairing. Raises UsageError."""
+    draft = _of_last(last)
+    changes = [*_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    for change in changes:
+        if change.place[0] in ("sample", "prompts", "seed"):
+            raise UsageError(f"{change.origin}: `judge` samples nothing; `prefsmith run` changes {change.place[0]!r}")
+    return merge(draft, changes)
+
+
+def pairing_of(args: Namespace, last: Recipe) -> Pairing | None:
+    """The pairing rule of `export`: None when no flag asks for another than the run's own. Raises UsageError."""
+    changes = [change for change in _plain(args) if change.place[0] == "pair"]
+    return merge(_of_last(last), changes).pair if changes else None
+
+
+def formats_of(args: Namespace, last: Recipe) -> list[str]:
+    """The formats of `export`, checked as a recipe's are. Raises UsageError."""
+    changes = [change for change in _plain(args) if change.place[0] == "export"]
+    return list(merge(_of_last(last), changes).export)
+
+
+def _of_last(last: Recipe) -> Draft:
+    return draft_of(last.model_dump(mode="json"), "the run's last recipe", resolved=True)
+
+
+def _draft(x: str | None) -> Draft:
+    if x is None or x == DEMO["prompts"]["path"]:
+        return draft_of(DEMO, "the demo")
+    if x.endswith((".yaml", ".yml")):
+        draft = read_recipe(Path(x))
+    else:
+        if (Path(x) / "ledger.db").exists():
+            raise UsageError(
+                f"{x!r} is a run's folder, not prompts; to go on with it, repeat the command that began it"
+            )
+        draft = draft_of({"prompts": {"path": x}}, "the command line")
+    prompts = draft.tree.get("prompts")
+    usual = _JUDGE_OF.get(str(prompts.get("path"))) if isinstance(prompts, dict) else None
+    if "judge" not in draft.tree and usual is not None:
+        draft.tree["judge"] = [{"use": usual}]
+    return draft
+
+
+def _folder(x: str | None) -> Path:
+    if x is None or x == DEMO["prompts"]["path"]:
+        return Path("runs/demo")
+    if x == "-":
+        return Path("runs/stdin")
+    named = x.partition(":")[2]  # hf:org/name and demo:name are no files: a dot in them begins no ending
+    return Path("runs") / ((Path(named).name if named else Path(x).stem) or "prompts")
+
+
+def _sampling(args: Namespace, draft: Draft) -> Iterator[Change]:
+    rows = draft.tree.get("sample") or []
+    if args.gen:
+        if len(rows) > 1:
+            raise UsageError(
+                f"--gen: {draft.name} samples from {len(rows)} rows; "
+                "change one of them with --set sample.0.model=TARGET:MODEL"
+            )
+        settings = rows[0] if rows and isinstance(rows[0], dict) else {}
+        rows = [{**settings, "model": model} for model in args.gen]
+        yield Change(("sample",), rows, "--gen")
+    for flag, value in _given(args, _CELLS):
+        if flag == "system":
+            value = [text or None for text in value]
+        for i in range(len(rows)):
+            yield Change(("sample", i, _CELLS[flag]), value, _spelt(flag))
+
+
+def _judging(args: Namespace, draft: Draft) -> Iterator[Change]:
+    rows = [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
+    judges, confirms = [r for r in rows if not r.get("confirm")], [r for r in rows if r.get("confirm")]
+    origin = []
+    if args.judge:
+        judges = [{"use": name} for name in args.judge]
+        origin.append("--judge")
+    if args.confirm:
+        confirms = [{"confirm": args.confirm}]
+        origin.append("--confirm")
+    rows = [*judges, *confirms]
+    if args.judge_model:
+        asking = [row for row in rows if not _is_grader(str(row.get("use") or ""))]
+        if not asking:
+            raise UsageError("--judge-model: no judge of this run asks a model; name one with --judge")
+        rows = [{**row, "model": args.judge_model} if row in asking else row for row in rows]
+        origin.append("--judge-model")
+    if origin:
+        yield Change(("judge",), rows, " ".join(origin))
+
+
+def _is_grader(use: str) -> bool:
+    return use in GRADERS or ".py:" in use
+
+
+def _plain(args: Namespace) -> Iterator[Change]:
+    for flag, value in _given(args, _PLACES):
+        if flag in ("min_margin", "min_chosen"):
+            value = parse_value(value, _spelt(flag))
+        yield Change(tuple(_PLACES[flag].split(".")), value, _spelt(flag))
+
+
+def _endpoints(args: Namespace) -> Iterator[Change]:
+    for name, url in args.endpoint or ():
+        yield Change(("endpoints", name, "urls"), [url], f"--endpoint {name}")
+
+
+def _sets(args: Namespace) -> Iterator[Change]:
+    yield from (parse_set(text) for text in args.set or ())
+
+
+def _given(args: Namespace, flags: Iterable[str]) -> Iterator[tuple[str, Json]]:
+    for flag in flags:
+        value = getattr(args, flag, None)
+        if value is not None:
+            yield flag, value
+
+
+def _spelt(flag: str) -> str:
+    return "--" + flag.replace("_", "-")
+
+
+def _no_sample(draft: Draft) -> str:
+    return (
+        f"{draft.name}: no model to sample from; give --gen TARGET:MODEL (such as openai:gpt-4.1-mini, "
+        "vllm:NAME or embedded:path/model.gguf), or `sample:` in a recipe"
+    )
+
+
+def _no_judge(draft: Draft) -> str:
+    return f"{draft.name}: no judge; give --judge NAME ({did_you_mean('', known_judges())})"
+
+
+def known_judges() -> list[str]:
+    """The graders, and the judges on the shelf."""
+    from prefsmith.judging.load import judge_names
+
+    return [*GRADERS, *judge_names()]

@@ -1,0 +1,239 @@
+"""The words and flags of the command line; what they mean for a recipe is said in `flags`.
+
+argparse alone, no heavy import: this is all that `--help` loads.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+
+from prefsmith.cli import commands
+from prefsmith.errors import UsageError, did_you_mean
+
+_EPILOG = """\
+prefsmith run                          the demo: a real tiny model, a real grader, real pairs
+prefsmith run prompts.jsonl --gen openai:gpt-4.1-mini --temps 0.2,0.7,1.0 --n 2 --judge number
+prefsmith run recipe.yaml              everything; safe to repeat: it goes on where it stopped
+"""
+_WORDS = {
+    "run": "sample, judge, pair and export; goes on where it stopped",
+    "plan": "what a run would ask; asks nothing",
+    "judge": "judge a run's completions anew; samples nothing",
+    "export": "write a run's pairs for a trainer; asks nothing",
+    "verify": "hold a run's folder against itself",
+    "explain": "where one item, pair or call of a run comes from",
+    "summary": "what came of a run",
+}
+
+
+def parse(words: Sequence[str]) -> Namespace:
+    """The flags as a namespace whose `command` is the function to call with it. Raises UsageError, SystemExit."""
+    parser, subparsers = _parsers()
+    if not words:
+        parser.print_help(sys.stderr)
+        raise SystemExit(UsageError.exit_code)
+    args, extras = parser.parse_known_args(words)
+    for extra in extras:
+        if extra.startswith("-"):
+            known = re.findall(r"--[a-z][a-z-]*", subparsers[args.word].format_usage())
+            hint = did_you_mean(extra.partition("=")[0], [*known, "--help"])
+            raise UsageError(f"unknown flag {extra!r} of `{args.word}`; {hint}")
+        raise UsageError(f"unexpected {extra!r}; `prefsmith {args.word} --help` says what goes where")
+    return args
+
+
+def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    parser = ArgumentParser(
+        "prefsmith",
+        description="Synthetic preference data: sample, judge, pair, hand chosen and rejected to a trainer.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="the version, and nothing else")
+    words = parser.add_subparsers(dest="word", metavar="COMMAND", required=True)
+    added: dict[str, ArgumentParser] = {}
+    for word, text in _WORDS.items():
+        added[word] = words.add_parser(word, help=text, description=text, allow_abbrev=False)
+        added[word].set_defaults(command=getattr(commands, word))
+        added[word].add_argument("--traceback", action="store_true", help="after an error, show the whole way to it")
+    _add_run(added["run"])
+    _add_run(added["plan"])
+    _add_judge(added["judge"])
+    _add_export(added["export"])
+    _add_readers(added)
+    return parser, added
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "x",
+        nargs="?",
+        metavar="X",
+        help="a recipe (.yaml), or prompts: a file, - for stdin, hf:NAME, demo:NAME; without it, the demo",
+    )
+    _add_source(parser)
+    _add_sampling(parser)
+    _add_judging(parser)
+    _add_pairing(parser)
+    _add_to(parser)
+    _add_rest(parser)
+    add = parser.add_argument_group("run").add_argument
+    add("--seed", type=_integer, metavar="S", help="the run's one seed (default 0)")
+    add("-o", "--out", metavar="DIR", help="the run's folder (default runs/ and the stem of X)")
+    add("--change", action="store_true", help="let this folder go on with other prompts")
+
+
+def _add_source(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("prompts").add_argument
+    add("--limit", type=_integer, metavar="N", help="take the first N items")
+    add("--prompt", metavar="COLUMN", help="the column with the prompt")
+    add("--reference", metavar="COLUMN", help="the column with the reference answer")
+    add("--category", metavar="COLUMN", help="the column with the category")
+    add("--id", metavar="COLUMN", help="the column with the source's own id")
+    add("--tools", metavar="COLUMN", help="the column with tool definitions")
+    add("--system-column", metavar="COLUMN", help="the column with the prompt's own system message")
+    add("--columns", type=_names, metavar="A,B", help="other columns to carry along (default all)")
+    add("--format", metavar="NAME", help="jsonl, csv, tsv, parquet, text, datasets (default: by the name's ending)")
+    add("--split", metavar="NAME", help="the split of a data set (default train)")
+
+
+def _add_sampling(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("sampling").add_argument
+    add("--gen", action="append", metavar="TARGET:MODEL", help="the model to sample from; repeat for more")
+    add("--temps", type=_numbers, metavar="0.2,0.7", help="temperatures, --n completions of each")
+    add("--n", type=_integer, metavar="N", help="completions per cell of the grid")
+    add("--top-p", type=_numbers, metavar="P", help="one or a list; 1 is off")
+    add("--top-k", type=_integers, metavar="K", help="one or a list; 0 is off")
+    add("--min-p", type=_numbers, metavar="P", help="one or a list; 0 is off")
+    add("--max-tokens", type=_integer, metavar="N", help="longest answer in tokens")
+    add(
+        "--system",
+        action="append",
+        metavar="TEXT|FILE",
+        help="a system prompt to sample under, or a .txt or .md file; repeat for more, '' for none",
+    )
+    _add_endpoint(add)
+
+
+def _add_endpoint(add: Callable[..., Action]) -> None:
+    add("--endpoint", action="append", type=_endpoint, metavar="NAME=URL", help="an OpenAI-compatible server")
+
+
+def _add_judging(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("judging").add_argument
+    add("--judge", action="append", metavar="NAME", help="a grader, a judge, a .toml or FILE.py:NAME; repeat for more")
+    add("--judge-model", metavar="TARGET:MODEL", help="the model of each judge that needs one")
+    add("--confirm", metavar="NAME", help="a pairwise judge that must agree with each pair")
+
+
+def _add_pairing(parser: ArgumentParser) -> None:
+    add = parser.add_argument_group("pairing").add_argument
+    add("--strategy", metavar="NAME", help="best_worst or correct_incorrect")
+    add("--min-margin", metavar="M", help="least difference of the two scores; p75 is that quantile of the run")
+    add("--min-chosen", metavar="S", help="least score of the chosen side")
+
+
+def _add_to(parser: ArgumentParser) -> None:
+    parser.add_argument("--to", type=_names, metavar="A,B", help="trl, trl-parquet, openai, parquet")
+
+
+def _add_rest(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as sample.0.n=4")
+    add("--grace", type=_number, metavar="S", help="how long the first Ctrl-C waits for replies on their way")
+    _add_show(parser, 3)
+    add("--json", action="store_true", help="the result as JSON on standard output")
+    add("--quiet", action="store_true", help="no progress and no summary")
+
+
+def _add_show(parser: ArgumentParser, default: int) -> None:
+    parser.add_argument(
+        "--show", type=_count, default=default, metavar="N", help=f"print N pairs side by side (default {default})"
+    )
+
+
+def _add_judge(parser: ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the run's folder")
+    _add_judging(parser)
+    _add_endpoint(parser.add_argument)
+    _add_pairing(parser)
+    _add_to(parser)
+    _add_rest(parser)
+
+
+def _add_export(parser: ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs; several are written as one")
+    _add_to(parser)
+    _add_pairing(parser)
+    parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default: the run's own folder)")
+    parser.add_argument("--json", action="store_true", help="what was written, as JSON")
+
+
+def _add_readers(added: dict[str, ArgumentParser]) -> None:
+    for word in ("verify", "explain", "summary"):
+        added[word].add_argument("run", metavar="RUN", help="the run's folder")
+        added[word].add_argument("--json", action="store_true", help="the result as JSON")
+    added["verify"].add_argument(
+        "--sample", type=_count, default=1000, metavar="N", help="most verdicts to grade again (default 1000)"
+    )
+    added["explain"].add_argument(
+        "id", metavar="ID", help="an id of an item or prompt, or its first 4 characters; a source id; line:N"
+    )
+    _add_show(added["summary"], 0)
+
+
+class _Version(Action):
+    """Asks the installation only when it is asked."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        from prefsmith.version import VERSION
+
+        print(f"prefsmith {VERSION}")
+        parser.exit()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"got {text!r}, expected a number") from None
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"got {text!r}, expected a whole number") from None
+
+
+def _count(text: str) -> int:
+    value = _integer(text)
+    if value < 0:
+        raise ArgumentTypeError(f"got {text!r}, expected 0 or more")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise ArgumentTypeError(f"got {text!r}, expected names with a comma between, such as a,b")
+    return names
+
+
+def _numbers(text: str) -> list[float]:
+    return [_number(part) for part in _names(text)]
+
+
+def _integers(text: str) -> list[int]:
+    return [_integer(part) for part in _names(text)]
+
+
+def _endpoint(text: str) -> tuple[str, str]:
+    name, equals, url = text.partition("=")
+    if not equals or not name or not url.startswith(("http://", "https://")):
+        raise ArgumentTypeError(f"got {text!r}, expected NAME=http://…")
+    return name, url

@@ -1,0 +1,291 @@
+"""Wiring: open prompts, ask `needed`, carry its calls out, hand replies to the ledger, ask again.
+
+It decides nothing about what to ask and keeps nothing that a kill could lose. Fixed workers pull the most advanced
+call; a window of open prompts bounds the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from prefsmith.errors import INTERRUPTED, CallFailed, ThresholdFailed
+from prefsmith.frontier import Frontier, Open
+from prefsmith.judging.graders import GraderPool
+from prefsmith.lanes import Lane
+from prefsmith.ledger.ledger import Ledger
+from prefsmith.ledger.writer import Writer
+from prefsmith.progress import Progress
+from prefsmith.reasons import FINAL_CALL, Reason
+from prefsmith.records import Reply
+from prefsmith.stages.asking import request
+from prefsmith.stages.calls import Asked, Graded, Sampled
+from prefsmith.stages.grid import is_open
+from prefsmith.stages.landing import Desk, Landed, Sent
+from prefsmith.stages.plan import needed
+from prefsmith.stages.view import View
+
+LONGEST_BACKOFF_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    window: int = 512
+    attempts: int = 5
+    grace_s: float = 5.0
+    max_no_verdict: float = 0.05
+
+
+@dataclass(slots=True)
+class Job:
+    prompt: Open
+    call: Sampled | Asked
+    attempt: int = 1
+
+
+class Engine:
+    """One session over one view. `run` returns 0, 5 (calls still owed) or a signal's code; raises what stopped it."""
+
+    def __init__(
+        self, view: View, ledger: Ledger, lanes: Mapping[str, Lane[Job]], pool: GraderPool, settings: Settings
+    ) -> None:
+        self.progress = Progress(n_items=view.selection.n_items)
+        self._view, self._plan, self._ledger = view, view.plan, ledger
+        self._lanes, self._pool, self._settings = lanes, pool, settings
+        self._desk = Desk(ledger)
+        self._exit: int | None = None
+        self._error: BaseException | None = None
+        self._slowest_s = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._admitting = False
+
+    async def run(self) -> int:
+        self._db = self._ledger.reader()
+        self._frontier = Frontier(self._db, self._view, self._settings.window, self.progress)
+        self._writer = Writer(self._ledger)
+        self._writer.on_failure = self._ended.set
+        try:
+            for lane in self._lanes.values():
+                for _ in range(lane.limit):
+                    self._spawn(self._work(lane))
+            self._guard(self._admit)
+            await self._ended.wait()
+        finally:
+            for lane in self._lanes.values():
+                lane.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._writer.close()
+            self._db.close()
+        if error := self._error or self._writer.failure:
+            raise error
+        return self._exit if self._exit is not None else 5 if self.progress.n_owed else 0
+
+    def interrupt(self, code: int = INTERRUPTED) -> None:
+        """First call: send nothing more, wait for what is on its way. Second: stop at once."""
+        if self._exit is None:
+            self._exit = code
+            self._drain()
+        else:
+            self._ended.set()
+
+    # -- opening and finishing prompts
+
+    def _admit(self) -> None:
+        self._admitting = False
+        while not self._stopping and (opened := self._frontier.admit()):
+            for one in opened:
+                self._advance(one)
+        if not self._frontier and not self._admitting:
+            self._ended.set()
+
+    def _advance(self, prompt: Open) -> None:
+        """Ask what is missing; when nothing can be asked any more, the prompt is finished or owed."""
+        missing = needed(self._plan, prompt.work, prompt.known)
+        calls = [] if self._stopping else [c for c in missing if c.name not in prompt.owed]
+        if not calls:
+            self._frontier.finish(
+                prompt, self._writer.rows(), complete=not missing and not is_open(self._plan, prompt.known)
+            )
+            self._writer.put(_nothing)
+            if not self._admitting:
+                self._admitting = True
+                asyncio.get_running_loop().call_soon(self._guard, self._admit)
+            return
+        prompt.pending = len(calls)
+        for call in calls:
+            if isinstance(call, Graded):
+                self._grade(prompt, call)
+            else:
+                self._push(Job(prompt, call))
+
+    # -- carrying calls out
+
+    def _push(self, job: Job) -> None:
+        lane = self._lanes[job.call.lane]
+        if lane.stopped:
+            self._give_up(job)
+        elif not self._stopping:
+            lane.push(job.call.rank, job.prompt.line, job)
+
+    async def _work(self, lane: Lane[Job]) -> None:
+        while (job := await lane.take()) is not None:
+            try:
+                await self._carry_out(lane, job)
+            finally:
+                lane.back()
+            self._flush_when_starved()
+            self._end_when_landed()
+            await self._writer.room()
+
+    async def _carry_out(self, lane: Lane[Job], job: Job) -> None:
+        work, known = job.prompt.work, job.prompt.known
+        asked = request(job.call, work, known, self._plan.seed)
+        t_sent, started = time.time(), time.monotonic()
+        try:
+            reply: Reply | CallFailed = await lane.backend.send(asked)
+        except CallFailed as e:
+            reply = e
+        wall_s = time.monotonic() - started
+        sent = Sent(lane.backend.target, lane.backend.endpoint, job.attempt, t_sent, wall_s)
+        rows = self._writer.rows()
+        if isinstance(reply, CallFailed):
+            self._failed(lane, job, reply, sent)
+            return
+        lane.succeeded()
+        self._slowest_s = max(self._slowest_s, wall_s)
+        self.progress.n_calls_ok += 1
+        self.progress.n_tokens += reply.usage.n_completion_tokens or 0
+        if isinstance(job.call, Sampled):
+            self.progress.n_completions += len(reply.choices)
+            landed = self._desk.sampled(rows, work, known, job.call, reply, sent, asked.seed)
+        else:
+            landed = self._desk.judged(rows, work, known, job.call, reply, sent)
+        self._commit(job.prompt, landed)
+
+    def _failed(self, lane: Lane[Job], job: Job, error: CallFailed, sent: Sent) -> None:
+        """A 429 is the lane's alone; a final reason closes its units; the rest is tried again or left owed."""
+        rows, prompt, lane_ok = self._writer.rows(), job.prompt, lane.stopped is None
+        self.progress.n_calls_failed[error.reason] += 1
+        if error.reason is Reason.RATE_LIMITED:
+            rows.counts[f"http.429.{lane.backend.endpoint}.{int(sent.t_sent) // 60}"] += 1
+            lane.limited(error.retry_after_s)
+            self._push(job)
+            return
+        landed = self._desk.failed(rows, prompt.work, prompt.known, job.call, error, sent)
+        if error.reason in FINAL_CALL and not error.stops_endpoint:
+            self._commit(prompt, landed)
+            return
+        self._writer.put(_nothing)
+        lane.failed(error)
+        if lane.stopped:
+            for waiting in lane.drop_all() if lane_ok else ():
+                self._give_up(waiting)
+            self._give_up(job)
+        elif job.attempt >= self._settings.attempts:
+            self._give_up(job)
+        elif not self._stopping:
+            job.attempt += 1
+            delay_s = min(LONGEST_BACKOFF_S, 0.25 * 2**job.attempt) * random.uniform(0.5, 1)
+            asyncio.get_running_loop().call_later(delay_s, self._guard, self._push, job)
+
+    def _give_up(self, job: Job) -> None:
+        job.prompt.owed.add(job.call.name)
+        self._one_less(job.prompt)
+
+    def _grade(self, prompt: Open, call: Graded) -> None:
+        assert call.leaf.grader is not None
+        texts = [prompt.known.text(t) for t in call.texts]
+        if call.leaf.grader.inline:
+            scores = call.leaf.grader.grade(texts, call.item)
+            self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
+        else:
+            self._spawn(self._grade_apart(prompt, call, texts))
+
+    async def _grade_apart(self, prompt: Open, call: Graded, texts: list[str]) -> None:
+        assert call.leaf.grader is not None
+        scores = await self._pool.grade(call.leaf.grader, texts, call.item)
+        self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
+        self._flush_when_starved()
+
+    # -- what was committed
+
+    def _commit(self, prompt: Open, landed: Landed) -> None:
+        self._writer.put(lambda: self._guard(self._landed, prompt, landed))
+
+    def _landed(self, prompt: Open, landed: Landed) -> None:
+        n_before = len(prompt.known.verdicts)
+        landed()
+        if new := len(prompt.known.verdicts) - n_before:
+            self.progress.n_verdicts += new
+            last = islice(reversed(prompt.known.verdicts.values()), new)
+            self.progress.n_no_verdict.update(v.reason for v in last if v.reason is not None)
+            message = self.progress.too_many_without(self._settings.max_no_verdict)
+            if message and not self._stopping:
+                self._error = ThresholdFailed(message)
+                self._drain()
+        self._one_less(prompt)
+        self._flush_when_starved()
+
+    def _one_less(self, prompt: Open) -> None:
+        prompt.pending -= 1
+        if prompt.pending == 0:
+            self._advance(prompt)
+
+    def _flush_when_starved(self) -> None:
+        """Everything waits for a commit: a fuller group would only come late."""
+        if not any(len(lane) or lane.n_in_flight for lane in self._lanes.values()):
+            self._writer.flush()
+
+    # -- stopping
+
+    @property
+    def _stopping(self) -> bool:
+        """Nothing more is sent or opened: a signal, an error, or a provider that is gone."""
+        return self._exit is not None or self._error is not None
+
+    def _drain(self) -> None:
+        for lane in self._lanes.values():
+            lane.drop_all()
+        asyncio.get_running_loop().call_later(self._settings.grace_s + self._slowest_s, self._ended.set)
+        self._end_when_landed()
+
+    def _end_when_landed(self) -> None:
+        if self._stopping and not any(lane.n_in_flight for lane in self._lanes.values()):
+            self._spawn(self._end())
+
+    async def _end(self) -> None:
+        await self._writer.drained()
+        self._ended.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended_task)
+
+    def _ended_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._stop_for(error)
+
+    def _guard(self, step: Callable[..., None], *args: object) -> None:
+        """Callbacks of the loop have no caller: their errors end the run."""
+        try:
+            step(*args)
+        except Exception as e:
+            self._stop_for(e)
+
+    def _stop_for(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self._ended.set()
+
+
+def _nothing() -> None:
+    return None

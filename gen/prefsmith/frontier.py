@@ -1,0 +1,92 @@
+"""The open prompts of a session: which come next, and which are finished for good.
+
+A window bounds them, so memory does not grow with the source. What is finished is a span of lines in the ledger; a
+prompt with something owed leaves no span and is opened again by the next session.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from prefsmith.ledger.done import Done
+from prefsmith.ledger.known import Known, Work
+from prefsmith.ledger.read import BLOCK, knowns, lines_of, works
+from prefsmith.ledger.writer import Rows
+from prefsmith.progress import Progress
+from prefsmith.stages.view import View, look
+
+
+@dataclass(slots=True)
+class Open:
+    """A prompt in work. `spans`: (line before, line) of its items; `pending`: calls that are not back; `owed`: names
+    of calls given up for this session."""
+
+    work: Work
+    known: Known
+    spans: list[tuple[int, int]]
+    pending: int = 0
+    owed: set[object] = field(default_factory=set)
+
+    @property
+    def line(self) -> int:
+        return self.work.items[0].line
+
+
+class Frontier:
+    def __init__(self, db: sqlite3.Connection, view: View, window: int, progress: Progress) -> None:
+        self._db, self._view, self._progress = db, view, progress
+        self._window, self._block = window, min(BLOCK, window)
+        self._done = Done(db, view.hash)
+        self._coming = self._unfinished()
+        self._open: dict[int, Open] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _unfinished(self) -> Iterator[tuple[int, int, int]]:
+        """(line before, line, prompt) of what no earlier session finished."""
+        before = 0
+        for line, prompt in lines_of(self._db, self._view.selection):
+            if line in self._done:
+                self._progress.n_items_done += 1
+            else:
+                yield before, line, prompt
+            before = line
+
+    def admit(self) -> list[Open]:
+        """The next block of prompts, as long as the window has room for one; [] when there is none."""
+        while len(self._open) <= self._window - self._block:
+            coming = list(islice(self._coming, self._block))
+            if not coming:
+                break
+            spans: dict[int, list[tuple[int, int]]] = {}
+            for before, line, prompt in coming:
+                holder = self._open.get(prompt)
+                (holder.spans if holder else spans.setdefault(prompt, [])).append((before, line))
+            if spans:
+                return self._opened(spans)
+        return []
+
+    def _opened(self, spans: dict[int, list[tuple[int, int]]]) -> list[Open]:
+        ids = list(spans)
+        plan = self._view.plan
+        held = knowns(self._db, ids, plan.samplers, plan.judges, bodies=True)
+        opened = [Open(w, held[w.id], spans[w.id]) for w in works(self._db, self._view.selection, ids)]
+        self._open.update({o.work.id: o for o in opened})
+        return opened
+
+    def finish(self, prompt: Open, rows: Rows, *, complete: bool) -> None:
+        """Close a prompt; when nothing of it is missing, the next session need not look at it."""
+        del self._open[prompt.work.id]
+        if complete:
+            for before, line in prompt.spans:
+                self._done.add(before, line, rows)
+            rows.counts["items.done"] += len(prompt.spans)
+        settled = look(self._view, prompt.work, prompt.known).settled
+        self._progress.n_items_done += len(prompt.spans)
+        self._progress.n_items_settled += len(prompt.spans)
+        self._progress.n_pairs += sum(len(settled[i.id].pairs) for i in prompt.work.items)
+        self._progress.n_owed += len(prompt.owed)

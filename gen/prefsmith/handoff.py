@@ -1,0 +1,54 @@
+"""Files for trainers, from one run or several: written from the ledger, noted in it, and never asking anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import orjson
+
+from prefsmith.errors import UsageError
+from prefsmith.export import Naming, Written, write
+from prefsmith.folder import ID_SHIFT, Folder
+from prefsmith.ledger.ids import digest
+from prefsmith.ledger.ledger import Ledger
+from prefsmith.recipe import Pairing
+
+
+def export_job(
+    folders: Sequence[Path], formats: Sequence[str], pair: Pairing | None, out: Path | None
+) -> list[Written]:
+    """Write files of one run, or of several into one. Asks nothing."""
+    if out is None and len(folders) > 1:
+        raise UsageError("several runs into one file: say where with -o FOLDER")
+    if out is None:
+        with Ledger.create(folders[0]) as ledger:
+            return export_into(ledger, folders[0], formats, pair)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(Folder(path, pair)) for path in folders]
+        names = [f.naming(i * ID_SHIFT) for i, f in enumerate(opened)]
+        merged = Naming(
+            {k: v for n in names for k, v in n.samplers.items()},
+            {k: v for n in names for k, v in n.judges.items()},
+            any(n.has_tools for n in names),
+        )
+        stream = (record for i, f in enumerate(opened) for record in f.records(i * ID_SHIFT))
+        return write(stream, formats, out, merged)
+
+
+def export_into(ledger: Ledger, folder: Path, formats: Sequence[str], pair: Pairing | None = None) -> list[Written]:
+    with Folder(folder, pair) as f:
+        written = write(f.records(), formats, folder / "export", f.naming())
+        view = f.view.hash if pair is None else digest("view", [f.view.hash.hex(), pair.model_dump(mode="json")])
+    with ledger.transaction() as db:
+        for one in written:
+            path = one.path.relative_to(folder).as_posix()
+            db.execute("DELETE FROM export WHERE path = ?", (path,))
+            db.execute(
+                "INSERT INTO export VALUES(NULL, ?, ?, ?, ?, ?, ?)",
+                (ledger.session, view, one.format, path, one.n_rows, one.sha256),
+            )
+        pairing = None if pair is None else pair.model_dump(mode="json")
+        db.execute("INSERT OR REPLACE INTO fact VALUES('export.pair', 0, ?)", (orjson.dumps(pairing).decode(),))
+    return written

@@ -1,0 +1,189 @@
+"""The main job: a recipe carried out in a folder, from its source to its files; and the same folder judged again.
+
+Order of events: everything that can be refused is refused before the folder is made; everything is in the ledger
+before it is used; files are written at the end and can always be written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import orjson
+
+from prefsmith.engine import Settings
+from prefsmith.errors import PrefsmithError, ProviderError, UsageError
+from prefsmith.folder import Folder
+from prefsmith.handoff import export_into
+from prefsmith.ledger.ids import digest
+from prefsmith.ledger.ingest import Selection, ingest, stored_stream
+from prefsmith.ledger.ledger import NAME, Ledger
+from prefsmith.recipe import Recipe
+from prefsmith.records import Backend, Json
+from prefsmith.session import OnProgress, Say, session
+from prefsmith.sources import CONTROL_TOKENS, open_source
+from prefsmith.stages.build import bind, described, resolve
+from prefsmith.stages.calls import Plan
+from prefsmith.stages.forecast import forecast
+from prefsmith.stages.view import View
+from prefsmith.version import VERSION
+
+
+def run_job(
+    recipe: Recipe, folder: Path, *, change: bool = False, on_progress: OnProgress | None = None, say: Say = print
+) -> int:
+    """Carry a recipe out in a folder, or go on with it. Returns the exit code; raises PrefsmithError."""
+    resolution = resolve(recipe)
+    for note in resolution.notes:
+        say(note)
+    if not (folder / NAME).exists():
+        open_source(recipe.prompts, frozenset()).close()  # refuse a missing file before the folder is made
+    with Ledger.create(folder) as ledger:
+        _same_prompts(ledger, recipe, folder, change, say)
+        backends = {key: r.make() for key, r in resolution.lanes.items()}
+        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, backends))
+        return _carried_out(ledger, recipe, view, backends, on_progress, say)
+
+
+def judge_job(recipe: Recipe, folder: Path, *, on_progress: OnProgress | None = None, say: Say = print) -> int:
+    """Judge what a folder holds by other judges or rules; samples nothing and needs no generator's key."""
+    resolution = resolve(recipe, sampling=False)
+    with Ledger.create(folder) as ledger:
+        _same_prompts(ledger, recipe, folder, False, say)
+        with Folder(folder) as before:
+            kept, selection = before.view.plan, before.view.selection
+        backends = {key: r.make() for key, r in resolution.lanes.items()}
+        plan = replace(bind(resolution, ledger), cells=kept.cells, samples=False)
+        return _carried_out(ledger, recipe, _view(recipe, plan, selection), backends, on_progress, say)
+
+
+def plan_job(recipe: Recipe, folder: Path) -> Json:
+    """What a run would ask, counted by `needed` over every prompt; asks nothing and writes no run."""
+    resolution = resolve(recipe)
+    with ExitStack() as stack:
+        if not (folder / NAME).exists():
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
+        ledger = stack.enter_context(Ledger.create(folder))
+        backends = {key: r.make() for key, r in resolution.lanes.items()}
+        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, backends))
+        return {"notes": list(resolution.notes), "items": view.selection.n_items, **forecast(ledger.db, view)}
+
+
+def _carried_out(
+    ledger: Ledger, recipe: Recipe, view: View, backends: Mapping[str, Backend], on_progress: OnProgress | None,
+    say: Say,
+) -> int:  # fmt: skip
+    _check_columns(ledger, view, say)
+    ledger.begin_session(_remember(ledger, recipe, view), VERSION)
+    settings = Settings(recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict)
+    try:
+        code = asyncio.run(session(ledger, view, backends, settings, on_progress, say))
+    except PrefsmithError as e:
+        ledger.end_session(e.exit_code)
+        raise
+    if code in (0, ProviderError.exit_code):
+        for written in export_into(ledger, ledger.folder, recipe.export):
+            skipped = ", ".join(f"{n} {why}" for why, n in written.skipped.items())
+            say(f"{written.path}: left out {skipped}") if skipped else None
+    ledger.end_session(code)
+    return code
+
+
+def _same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say: Say) -> None:
+    """The same prompts go on, and what differs is told; others need another folder or a word."""
+    if ledger.db.execute("SELECT count(*) FROM session").fetchone()[0] == 0:
+        return
+    with Folder(folder) as before:
+        old = before.recipe
+    if old.prompts.path != recipe.prompts.path and not change:
+        raise UsageError(
+            f"{folder} was run on {old.prompts.path!r}, not {recipe.prompts.path!r}: choose another folder with -o, "
+            "or --change to use other prompts here"
+        )
+    differing = _differences(old.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    say(f"going on in {folder}" + (": " + "; ".join(differing) if differing else ""))
+
+
+def _differences(old: Json, new: Json, place: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{place}.{k}" if place else k)]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [d for i, (a, b) in enumerate(zip(old, new, strict=True)) for d in _differences(a, b, f"{place}.{i}")]
+    return [] if old == new else [f"{place} {_brief(old)} -> {_brief(new)}"]
+
+
+def _brief(value: Json) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _selected(ledger: Ledger, recipe: Recipe, backends: Mapping[str, Backend]) -> Selection:
+    """Read the source, or what is not yet read of it; a spent standard input is taken from the ledger."""
+    spec = recipe.prompts
+    tokens = CONTROL_TOKENS.union(*(b.capabilities().control_tokens for b in backends.values()))
+    mapping = digest("mapping", [spec.model_dump(mode="json", exclude={"path", "limit"}), sorted(tokens)]).hex()
+    if spec.path == "-" and sys.stdin.isatty() and (kept := stored_stream(ledger, mapping, spec.limit)):
+        return kept
+    source = open_source(spec, frozenset(tokens))
+    try:
+        selection = ingest(ledger, source, mapping, spec.limit)
+    finally:
+        source.close()
+    if selection.n_items == 0:
+        reasons = ledger.db.execute(
+            "SELECT reason, count(*), min(line) FROM row WHERE source = ? GROUP BY reason", (selection.source,)
+        ).fetchall()
+        told = ", ".join(f"{n} {why} (first at line {line})" for why, n, line in reasons) or "it is empty"
+        raise UsageError(
+            f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another"
+        )
+    return selection
+
+
+def _view(recipe: Recipe, plan: Plan, selection: Selection) -> View:
+    named = [
+        selection.hash.hex(),
+        described(plan),
+        recipe.gates.model_dump(mode="json"),
+        recipe.pair.model_dump(mode="json"),
+        recipe.seed,
+    ]
+    return View(selection, plan, digest("view", named))
+
+
+def _remember(ledger: Ledger, recipe: Recipe, view: View) -> int:
+    chosen = view.selection
+    kept = {
+        "recipe": recipe.model_dump(mode="json"),
+        "plan": described(view.plan),
+        "selection": {"source": chosen.hash.hex(), "last_line": chosen.last_line, "n_items": chosen.n_items},
+        "view": view.hash.hex(),
+    }
+    return ledger.identity("recipe", kept)[0]
+
+
+def _check_columns(ledger: Ledger, view: View, say: Say) -> None:
+    """A judge that no item can satisfy is an error of the recipe; one that some cannot is told."""
+    where = "FROM row r JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL"
+    chosen = (view.selection.source, view.selection.last_line)
+    for leaf in view.plan.leaves:
+        for name in leaf.needs:
+            have = f"i.{name} IS NOT NULL" if name in ("reference", "category") else "instr(i.columns, ?) > 0"
+            values = chosen if name in ("reference", "category") else (*chosen, f'"{name}":')
+            n = ledger.db.execute(f"SELECT count(*) {where} AND {have}", values).fetchone()[0]
+            if n == 0:
+                raise UsageError(
+                    f"{leaf.role} {leaf.name!r} needs the column {name!r}, which no item has; map it "
+                    f"(prompts.{name}: COLUMN) or use another judge"
+                )
+            if n < view.selection.n_items:
+                say(
+                    f"{view.selection.n_items - n} of {view.selection.n_items} items lack {name!r}, which "
+                    f"{leaf.name!r} needs: it gives them no verdict"
+                )

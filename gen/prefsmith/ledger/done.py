@@ -1,0 +1,40 @@
+"""Which lines of a view are finished: disjoint spans, so that a resume does not walk a million complete prompts.
+
+A line's span reaches back to the end of the view's line before it, so that set-aside rows and duplicates between two
+items do not keep spans apart.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from bisect import bisect_right
+
+from prefsmith.ledger.writer import Rows
+
+
+class Done:
+    """Spans [first, last] of one view; changes go into Rows as they happen."""
+
+    def __init__(self, db: sqlite3.Connection, view: bytes) -> None:
+        self._view = view
+        self._last: dict[int, int] = dict(db.execute("SELECT first, last FROM done WHERE view = ?", (view,)))
+        self._first = {last: first for first, last in self._last.items()}
+        self._starts = sorted(self._last)
+
+    def __contains__(self, line: int) -> bool:
+        """Asked only of spans that were there at the start: the engine knows what it finished itself."""
+        i = bisect_right(self._starts, line) - 1
+        return i >= 0 and line <= self._last.get(self._starts[i], -1)
+
+    def add(self, before: int, line: int, rows: Rows) -> None:
+        """`line` is finished; `before` is the view's line before it, 0 for the first."""
+        first, last = before + 1, line
+        if (touching := self._first.pop(before, None)) is not None:
+            del self._last[touching]
+            first = touching
+        if (following := self._last.pop(line + 1, None)) is not None:
+            del self._first[following]
+            rows.merged.append((self._view, line + 1))
+            last = following
+        self._last[first], self._first[last] = last, first
+        rows.spans.append((self._view, first, last))

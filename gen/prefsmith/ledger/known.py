@@ -1,0 +1,82 @@
+"""What the ledger holds of one prompt, as plain values that the pure stages read.
+
+Keys inside are ledger integers for samplers, judges and texts, and the hash for `reads` (its integer exists only in
+rows). The order in which anything arrived is not kept: nothing may depend on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import orjson
+
+from prefsmith.outcomes import Judged, Key
+from prefsmith.reasons import Reason
+from prefsmith.records import Generated, Item, Prompt
+
+
+class OpenItem(NamedTuple):
+    """An item of the view; `line` is its row in the source."""
+
+    id: int
+    hash: bytes
+    line: int
+    source_id: str | None
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A prompt with all of its items in the view, in the order of their lines."""
+
+    id: int
+    hash: bytes
+    prompt: Prompt
+    items: tuple[OpenItem, ...]
+
+
+class Completion(NamedTuple):
+    text: int
+    n_chars: int
+    finish_reason: str
+    n_tokens: int | None
+    seed: int | None
+    reasoning: str | None
+
+
+VerdictKey: TypeAlias = tuple[int, bytes, tuple[int, ...], int]
+"""(judge id, reads hash, text ids in the order shown, repeat)."""
+
+
+class Tried(NamedTuple):
+    """A judge call that could not be read: which step it was, why, and what came back (None: final failure)."""
+
+    step: str
+    reason: Reason
+    reply: Generated | None
+
+
+@dataclass(slots=True)
+class Known:
+    """Everything the ledger holds of one prompt; grows only by what has been committed.
+
+    `bodies`: text id -> the assistant message as canonical JSON; a reader may leave long ones out.
+    `damaged`: texts that held a lone surrogate.
+    """
+
+    completions: dict[Key, Completion] = field(default_factory=dict)
+    closed: dict[Key, Reason] = field(default_factory=dict)
+    verdicts: dict[VerdictKey, Judged] = field(default_factory=dict)
+    tried: dict[VerdictKey, list[Tried]] = field(default_factory=dict)
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    reads: dict[bytes, int] = field(default_factory=dict)
+    damaged: set[int] = field(default_factory=set)
+
+    def text(self, text_id: int) -> str:
+        """What a judge or grader reads of a completion: the content of its message."""
+        return str(orjson.loads(self.bodies[text_id]).get("content") or "")
+
+    def text_of(self, body: bytes) -> int | None:
+        """The id of this text among the prompt's own; there are few, so they are compared one by one."""
+        return next((i for i, b in self.bodies.items() if b == body), None)

@@ -1,0 +1,168 @@
+"""Reading a view: which prompts it has, in which order, and what is known of each.
+
+Prompts come in blocks, each with a handful of queries, so that a million of them are read in constant memory. Rows
+outside the view (other samplers, higher indices, other judges) are left where they are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from prefsmith.ledger.ids import digest
+from prefsmith.ledger.ingest import Selection
+from prefsmith.ledger.known import Completion, Known, OpenItem, Tried, Work
+from prefsmith.outcomes import Choice, Judged, Score
+from prefsmith.reasons import Reason
+from prefsmith.records import Generated, Item, Prompt
+from prefsmith.text import TRIVIAL_CHARS
+
+BLOCK = 128
+"""Prompts read at a time."""
+_SHORT_BYTES = 4 * TRIVIAL_CHARS + 100
+_IN = "IN (SELECT value FROM json_each(?))"
+
+
+def lines_of(db: sqlite3.Connection, view: Selection, after: int = 0) -> Iterator[tuple[int, int]]:
+    """(line, prompt id) of each item of the view, by line."""
+    sql = (
+        "SELECT r.line, i.prompt FROM row r JOIN item i ON i.id = r.item "
+        "WHERE r.source = ? AND r.line > ? AND r.line <= ? AND r.reason IS NULL ORDER BY r.line LIMIT 4096"
+    )
+    while chunk := db.execute(sql, (view.source, after, view.last_line)).fetchall():
+        yield from chunk
+        after = chunk[-1][0]
+
+
+def prompts_of(db: sqlite3.Connection, view: Selection) -> Iterator[list[int]]:
+    """Blocks of the view's prompts, each prompt once, at its first line."""
+    firsts = (p for line, p in lines_of(db, view) if _first_line(db, view, p) == line)
+    while block := list(islice(firsts, BLOCK)):
+        yield block
+
+
+def _first_line(db: sqlite3.Connection, view: Selection, prompt: int) -> int:
+    sql = (
+        "SELECT min(r.line) FROM item i JOIN row r ON r.item = i.id "
+        "WHERE i.prompt = ? AND +r.source = ? AND r.reason IS NULL"
+    )
+    return int(db.execute(sql, (prompt, view.source)).fetchone()[0])
+
+
+def works(db: sqlite3.Connection, view: Selection, prompts: Sequence[int]) -> list[Work]:
+    """The prompts with their items, in the order asked for."""
+    wanted = orjson.dumps(prompts).decode()
+    items: dict[int, list[OpenItem]] = {p: [] for p in prompts}
+    heads: dict[int, tuple[bytes, Prompt]] = {}
+    for i, of, messages, tools, parallel in db.execute(f"SELECT * FROM prompt WHERE id {_IN}", (wanted,)):
+        p = Prompt(
+            tuple(orjson.loads(messages)),
+            None if tools is None else tuple(orjson.loads(tools)),
+            None if parallel is None else bool(parallel),
+        )
+        heads[i] = (of, p)
+    sql = (
+        "SELECT i.prompt, i.id, i.hash, i.category, i.reference, i.columns, r.line, r.source_id FROM item i "
+        f"JOIN row r ON r.item = i.id WHERE i.prompt {_IN} AND +r.source = ? AND r.line <= ? AND r.reason IS NULL "
+        "ORDER BY r.line"
+    )
+    for prompt, i, of, category, reference, columns, line, source_id in db.execute(
+        sql, (wanted, view.source, view.last_line)
+    ):
+        item = Item(heads[prompt][1], reference, category, orjson.loads(columns) if columns else {})
+        items[prompt].append(OpenItem(i, of, line, source_id, item))
+    return [Work(p, *heads[p], tuple(items[p])) for p in prompts]
+
+
+def knowns(
+    db: sqlite3.Connection,
+    prompts: Sequence[int],
+    samplers: Mapping[int, int],
+    judges: Collection[int],
+    *,
+    bodies: bool,
+) -> dict[int, Known]:
+    """What is known of each prompt. `samplers`: id -> n of the view; `bodies` False reads only short texts."""
+    out = {p: Known() for p in prompts}
+    wanted = orjson.dumps(prompts).decode()
+    cap = "t.body" if bodies else f"CASE WHEN length(t.body) <= {_SHORT_BYTES} THEN t.body END"
+    sql = (
+        "SELECT c.prompt, c.sampler, c.idx, c.text, c.n_chars, c.finish_reason, c.n_tokens, c.seed, c.reasoning, "
+        f"{cap} FROM completion c JOIN text t ON t.id = c.text WHERE c.prompt {_IN}"
+    )
+    for prompt, sampler, idx, text, n_chars, finish, n_tokens, seed, reasoning, body in db.execute(sql, (wanted,)):
+        known = out[prompt]
+        if body is not None:
+            known.bodies[text] = body.encode()
+        if idx < samplers.get(sampler, 0):
+            known.completions[sampler, idx] = Completion(text, n_chars, finish, n_tokens, seed, reasoning)
+    _add_verdicts(db, wanted, judges, out)
+    _add_calls(db, wanted, samplers, judges, out)
+    return out
+
+
+def _add_verdicts(db: sqlite3.Connection, wanted: str, judges: Collection[int], out: dict[int, Known]) -> None:
+    sql = (
+        "SELECT v.prompt, v.judge, v.reads, r.hash, v.shown, v.repeat, v.kind, v.value, v.p, v.choice, v.reason "
+        f"FROM verdict v JOIN reads r ON r.id = v.reads WHERE v.prompt {_IN}"
+    )
+    for prompt, judge, reads, of, shown, repeat, kind, value, p, choice, reason in db.execute(sql, (wanted,)):
+        known = out[prompt]
+        known.reads[of] = reads
+        if judge in judges:
+            key = (judge, of, shown_ids(shown), repeat)
+            known.verdicts[key] = as_judged(kind, value, p, choice, reason)
+
+
+def _add_calls(
+    db: sqlite3.Connection, wanted: str, samplers: Mapping[int, int], judges: Collection[int], out: dict[int, Known]
+) -> None:
+    """Units closed by a final reason, judge replies that could not be read, and damaged texts."""
+    sql = (
+        f"SELECT prompt, sampler, judge, unit, status, reason, reply, extra FROM call WHERE prompt {_IN} "
+        "AND (reason IS NOT NULL OR extra IS NOT NULL) ORDER BY id"
+    )
+    pending: list[tuple[Known, dict[str, Any], int, Tried]] = []
+    for prompt, sampler, judge, unit_text, status, reason, reply, extra in db.execute(sql, (wanted,)):
+        known, unit = out[prompt], orjson.loads(unit_text)
+        if extra is not None:
+            known.damaged.update(orjson.loads(extra).get("damaged", ()))
+        if reason is None:
+            continue
+        why = Reason(reason)
+        if sampler is not None and not why.owed:
+            known.closed.update({(sampler, i): why for i in unit["idx"] if i < samplers.get(sampler, 0)})
+        elif judge in judges and status == "ok":
+            pending.append((known, unit, judge, Tried(unit["step"], why, as_generated(reply))))
+    ids = orjson.dumps([u["reads"] for _, u, _, _ in pending]).decode()
+    hashes = dict(db.execute(f"SELECT id, hash FROM reads WHERE id {_IN}", (ids,))) if pending else {}
+    for known, unit, judge, tried in pending:
+        of = hashes[unit["reads"]]
+        known.reads[of] = unit["reads"]
+        known.tried.setdefault((judge, of, tuple(unit["shown"]), unit["repeat"]), []).append(tried)
+
+
+def shown_ids(shown: str) -> tuple[int, ...]:
+    return tuple(int(i) for i in shown.split(","))
+
+
+def as_judged(kind: str, value: float | None, p: float | None, choice: str | None, reason: str | None) -> Judged:
+    why = None if reason is None else Reason(reason)
+    if kind == "choice":
+        return Choice(None if choice is None else int(choice), why, p)
+    return Score(value, why)
+
+
+def as_generated(reply: str) -> Generated:
+    """A judge's stored reply, as it was read the first time."""
+    kept = orjson.loads(reply)
+    return Generated(0, kept["message"], kept["finish_reason"])
+
+
+def view_hash(described: object) -> bytes:
+    """Hash of what a recipe selects: its source, samplers with n, judges, gates and pairing rule."""
+    return digest("view", described)

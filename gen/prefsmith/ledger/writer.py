@@ -1,0 +1,154 @@
+"""The ledger's writer: rows from the loop in, group commits out, by one thread.
+
+Everything of one call (its row, texts, completions or verdict, counters) is in one transaction, and `landed` runs in
+the loop only after that transaction's commit returned. The thread knows rows, not their meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prefsmith.errors import PrefsmithError
+from prefsmith.ledger.ledger import Ledger
+
+GROUP_CALLS: Final = 256
+GROUP_S: Final = 0.05
+_BATCHES_AHEAD: Final = 4
+"""A full disk or a slow one must not let replies pile up in memory without end."""
+
+_Row = tuple[Any, ...]
+_INSERT: Final = {
+    "reads": 2,
+    "text": 3,
+    "call": 28,
+    "completion": 13,
+    "verdict": 14,
+}
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one or more calls add. Tables in the order in which they are written."""
+
+    reads: list[_Row] = field(default_factory=list)
+    text: list[_Row] = field(default_factory=list)
+    call: list[_Row] = field(default_factory=list)
+    completion: list[_Row] = field(default_factory=list)
+    verdict: list[_Row] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    spans: list[_Row] = field(default_factory=list)
+    """(view, first, last) of finished lines that replace the spans in `merged`."""
+    merged: list[_Row] = field(default_factory=list)
+    """(view, first) of spans that a larger one now covers."""
+
+
+class Writer:
+    """Owned by the loop; `put` never blocks, `room` waits while the thread is behind."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._loop = asyncio.get_running_loop()
+        self._rows = Rows()
+        self._landed: list[Callable[[], None]] = []
+        self._n_calls = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._queue: queue.SimpleQueue[tuple[Rows, list[Callable[[], None]]] | None] = queue.SimpleQueue()
+        self._n_ahead = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.failure: PrefsmithError | Exception | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        return self._n_ahead == 0 and not self._landed
+
+    def rows(self) -> Rows:
+        """The open group: add rows to it, then call `put`."""
+        return self._rows
+
+    def put(self, landed: Callable[[], None]) -> None:
+        self._landed.append(landed)
+        self._n_calls += 1
+        if self._n_calls >= GROUP_CALLS:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(GROUP_S, self.flush)
+
+    def flush(self) -> None:
+        """Hand the open group to the thread now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._landed and self.failure is None:
+            self._queue.put((self._rows, self._landed))
+            self._n_ahead += 1
+            self._rows, self._landed, self._n_calls = Rows(), [], 0
+
+    async def room(self) -> None:
+        while self._n_ahead >= _BATCHES_AHEAD and self.failure is None:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    async def drained(self) -> None:
+        """Every row that was put is committed, or the writer has failed."""
+        self.flush()
+        while self._n_ahead and self.failure is None:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    async def close(self) -> None:
+        await self.drained()
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _committed(self, landed: list[Callable[[], None]]) -> None:
+        self._n_ahead -= 1
+        for call in landed:
+            call()
+        self._wake()
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = error
+        self._wake()
+        self.on_failure()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _run(self) -> None:
+        while (group := self._queue.get()) is not None:
+            rows, landed = group
+            try:
+                self._commit(rows)
+            except Exception as e:  # the thread's boundary: the loop raises it
+                self._loop.call_soon_threadsafe(self._failed, e)
+                return
+            self._loop.call_soon_threadsafe(self._committed, landed)
+
+    def _commit(self, rows: Rows) -> None:
+        with self._ledger.transaction() as db:
+            for table, n in _INSERT.items():
+                if values := getattr(rows, table):
+                    db.executemany(f"INSERT INTO {table} VALUES({','.join('?' * n)})", values)
+            if rows.counts:
+                db.executemany(
+                    "INSERT INTO counter VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
+                    list(rows.counts.items()),
+                )
+            if rows.merged:
+                db.executemany("DELETE FROM done WHERE view = ? AND first = ?", rows.merged)
+            if rows.spans:
+                db.executemany("INSERT OR REPLACE INTO done VALUES(?, ?, ?)", rows.spans)

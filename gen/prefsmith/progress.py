@@ -1,0 +1,47 @@
+"""How far a session is: counts only, for the progress display and the threshold on missing verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+ENOUGH_VERDICTS: Final = 200
+"""Below this many verdicts a share says little."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts of this session, except `n_items` and `n_items_done`, which are the view's."""
+
+    n_items: int = 0
+    n_items_done: int = 0
+    n_items_settled: int = 0
+    n_pairs: int = 0
+    n_calls_ok: int = 0
+    n_calls_failed: Counter[str] = field(default_factory=Counter)
+    n_completions: int = 0
+    n_verdicts: int = 0
+    n_no_verdict: Counter[str] = field(default_factory=Counter)
+    n_tokens: int = 0
+    n_owed: int = 0
+    elapsed_s: float = 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to go at this session's pace; None before anything was settled."""
+        if not self.n_items_settled:
+            return None
+        return self.elapsed_s / self.n_items_settled * (self.n_items - self.n_items_done)
+
+    def too_many_without(self, most: float) -> str | None:
+        """What to tell when more than this share of the verdicts has no result."""
+        missing = self.n_no_verdict.total()
+        if self.n_verdicts < ENOUGH_VERDICTS or missing <= most * self.n_verdicts:
+            return None
+        reason, count = self.n_no_verdict.most_common(1)[0]
+        return (
+            f"{missing / self.n_verdicts:.1%} of {self.n_verdicts} verdicts have no result, most often {reason} "
+            f"({count}); max_no_verdict is {most:.1%}. `prefsmith explain RUN ID` shows the replies; mend the judge or "
+            "raise max_no_verdict, then run again"
+        )

@@ -1,0 +1,98 @@
+"""One session: backends opened, the engine run over a view, signals heard, backends closed.
+
+It knows processes and signals, and neither recipes' files nor exports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+
+import orjson
+
+from prefsmith.engine import Engine, Job, Settings
+from prefsmith.errors import INTERRUPTED, TERMINATED
+from prefsmith.judging.graders import GraderPool
+from prefsmith.lanes import Lane
+from prefsmith.ledger.ledger import Ledger
+from prefsmith.progress import Progress
+from prefsmith.records import Backend, Message
+from prefsmith.stages.calls import Plan
+from prefsmith.stages.view import View
+
+Say = Callable[[str], None]
+OnProgress = Callable[[Progress], None]
+_TICK_S = 0.25
+
+
+async def session(
+    ledger: Ledger, view: View, backends: Mapping[str, Backend], settings: Settings,
+    on_progress: OnProgress | None, say: Say,
+) -> int:  # fmt: skip
+    """Run the engine once; returns the exit code. Raises PrefsmithError for what stopped it."""
+    async with AsyncExitStack() as stack:
+        for key, backend in backends.items():
+            stack.push_async_callback(backend.close)
+            await backend.open(*_load(ledger, view.plan, key))
+            ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
+        lanes = {key: Lane[Job](b, b.capabilities().concurrency) for key, b in backends.items()}
+        pool = await stack.enter_async_context(GraderPool())
+        engine = Engine(view, ledger, lanes, pool, settings)
+        _catch_signals(engine, say)
+        ticker = asyncio.create_task(_tick(engine, on_progress)) if on_progress else None
+        try:
+            code = await engine.run()
+        finally:
+            if ticker:
+                ticker.cancel()
+        for lane in lanes.values():
+            if lane.stopped:
+                say(f"{lane.backend.endpoint} was given up: {lane.stopped.detail}; mend it and run again to go on")
+        if engine.progress.n_owed:
+            failed = ", ".join(f"{n} {why}" for why, n in engine.progress.n_calls_failed.most_common())
+            say(f"{engine.progress.n_owed} calls are still owed ({failed}); run again to go on")
+    return code
+
+
+def _load(ledger: Ledger, plan: Plan, lane: str) -> tuple[Sequence[tuple[Message, ...]], int]:
+    """The longest conversations that a backend will see, and the tokens to add for what is answered."""
+    described = {i: orjson.loads(text) for i, text in ledger.db.execute("SELECT id, json FROM sampler")}
+    extra = answer = max(described[c.sampler]["max_tokens"] for c in plan.cells)
+    rows = ledger.db.execute("SELECT messages FROM prompt ORDER BY length(messages) DESC LIMIT 4").fetchall()
+    longest: list[tuple[Message, ...]] = [tuple(orjson.loads(m)) for (m,) in rows]
+    systems = [described[c.sampler].get("system") or "" for c in plan.cells if c.lane == lane]
+    if any(systems):
+        longest = [({"role": "system", "content": max(systems, key=len)}, *m) for m in longest]
+    for leaf in (*plan.leaves, *((plan.confirm,) if plan.confirm else ())):
+        if leaf.asks is not None and leaf.lane == lane:
+            # A judge's text, the prompt, its candidates, and twice its own cap (step `longer`).
+            longest += [({"role": "user", "content": leaf.asks.prompt}, *m) for m in longest[:1]]
+            extra = max(extra, 2 * answer + 2 * leaf.asks.sampling.max_tokens)
+    return longest, extra
+
+
+async def _tick(engine: Engine, on_progress: OnProgress) -> None:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    while True:
+        engine.progress.elapsed_s = loop.time() - started
+        on_progress(engine.progress)
+        await asyncio.sleep(_TICK_S)
+
+
+def _catch_signals(engine: Engine, say: Say) -> None:
+    """Signals reach only the main thread; elsewhere the caller stops the loop itself."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+
+    def caught(code: int) -> None:
+        say("stopping: waiting for replies on their way; once more to stop at once")
+        engine.interrupt(code)
+
+    loop.add_signal_handler(signal.SIGINT, partial(caught, INTERRUPTED))
+    loop.add_signal_handler(signal.SIGTERM, partial(caught, TERMINATED))

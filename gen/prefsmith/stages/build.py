@@ -1,0 +1,204 @@
+"""From a recipe to a plan, in two steps: `resolve` needs no ledger and refuses what cannot work before anything is
+spent; `bind` gives every sampler and judge its integer in one ledger.
+
+`restored` makes the same plan from what the ledger keeps of a recipe, to read a folder without its judges' files,
+models or keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from prefsmith.backends import Resolved
+from prefsmith.backends import resolve as resolve_model
+from prefsmith.errors import UsageError, did_you_mean
+from prefsmith.gates import Gates
+from prefsmith.judging.graders import Grader, make_grader
+from prefsmith.judging.leaf import ModelJudge
+from prefsmith.judging.load import judge_names, load_judge
+from prefsmith.ledger.ids import sampler_hash
+from prefsmith.ledger.ledger import Ledger
+from prefsmith.pairing import Rule
+from prefsmith.recipe import GRADERS, Judge, Pairing, Recipe, Sample
+from prefsmith.records import Json, Sampler, Sampling
+from prefsmith.stages.calls import Cell, Leaf, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A recipe whose every model, judge and grader exists. `notes`: what the user should know before it runs."""
+
+    recipe: Recipe
+    samplers: tuple[tuple[Sampler, int, Resolved], ...]
+    judges: tuple[tuple[Judge, Grader | ModelJudge, Resolved | None], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def lanes(self) -> dict[str, Resolved]:
+        """Each backend once, by its key."""
+        used = [r for _, _, r in self.samplers] + [r for _, _, r in self.judges if r is not None]
+        return {r.backend_key: r for r in used}
+
+
+def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool = True) -> Resolution:
+    """Raises UsageError for a model, judge, grader or parameter that cannot work.
+
+    `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone.
+    """
+    notes: list[str] = []
+    samplers: dict[bytes, tuple[Sampler, int, Resolved]] = {}
+    for row in recipe.sample if sampling else ():
+        target = resolve_model(row.model, recipe.endpoints)
+        for sampler, n in _grid(row, target, recipe.seed, notes.append):
+            of = sampler_hash(sampler)
+            samplers[of] = (sampler, max(n, samplers[of][1] if of in samplers else 0), target)
+    judges = tuple(_judge(recipe, spec, roots) for spec in recipe.judge)
+    sampled_by = {r.identity for _, _, r in samplers.values()}
+    for spec, _, by in judges:
+        if by is not None and by.identity in sampled_by:
+            notes.append(
+                f"judge {spec.use or spec.confirm!r} is the model that also samples ({spec.model}): "
+                "models favour their own answers; another model makes a better judge"
+            )
+    return Resolution(recipe, tuple(samplers.values()), judges, tuple(notes))
+
+
+def _grid(row: Sample, by: Resolved, seed: int, note: Callable[[str], None]) -> list[tuple[Sampler, int]]:
+    out = []
+    for temperature, top_p, top_k, min_p, system in product(
+        row.temperature, row.top_p, row.top_k, row.min_p, row.system
+    ):
+        sampling = Sampling(
+            temperature=temperature,
+            max_tokens=row.max_tokens,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            presence_penalty=row.presence_penalty,
+            frequency_penalty=row.frequency_penalty,
+            repetition_penalty=row.repetition_penalty,
+            stop=tuple(row.stop),
+        )
+        unknown = sorted(set(sampling.described()) - by.capabilities.knows - {"temperature", "max_tokens", "stop"})
+        if unknown:
+            raise UsageError(
+                f"sample: {row.model} does not know {', '.join(unknown)} (it knows "
+                f"{', '.join(sorted(by.capabilities.knows))}); leave it out, or declare the endpoint's `server:`"
+            )
+        n = row.n
+        if temperature == 0 and n > 1:
+            note(f"{row.model} at temperature 0 is greedy: 1 sample instead of {n}")
+            n = 1
+        identity = by.identity
+        out.append((Sampler(identity.target, identity.model, sampling, system=system, run_seed=seed), n))
+    return out
+
+
+def _judge(recipe: Recipe, spec: Judge, roots: Sequence[Path]) -> tuple[Judge, Grader | ModelJudge, Resolved | None]:
+    name = spec.use or spec.confirm or ""
+    grades = spec.use is not None and (name in GRADERS or ".py:" in name)
+    if grades:
+        if spec.model is not None:
+            raise UsageError(f"judge: the grader {name!r} needs no model; leave `model` out")
+        return spec, make_grader(spec), None
+    if not name.endswith(".toml") and name not in judge_names():
+        known = did_you_mean(name, [*GRADERS, *judge_names()])
+        raise UsageError(f"judge: there is no grader or judge {name!r}; {known}; or give FILE.py:NAME or a .toml path")
+    if spec.model is None:
+        raise UsageError(f"judge: {name!r} asks a model; name it with `model: TARGET:MODEL` or --judge-model")
+    by = resolve_model(spec.model, recipe.endpoints)
+    judge = load_judge(name, (by.identity.target, by.identity.model), by.wire_model, roots)
+    if spec.confirm is not None and judge.kind != "pairwise":
+        raise UsageError(f"judge: `confirm` needs a pairwise judge; {name!r} is {judge.kind}")
+    if spec.use is not None and judge.kind == "pairwise":
+        raise UsageError(f"judge: the pairwise judge {name!r} confirms pairs; write it as `confirm: {name}`")
+    return spec, judge, by
+
+
+def bind(resolution: Resolution, ledger: Ledger) -> Plan:
+    """The plan in this ledger's integers."""
+    recipe = resolution.recipe
+    cells = []
+    for sampler, n, by in resolution.samplers:
+        i, of = ledger.identity("sampler", sampler.described())
+        cells.append(Cell(i, of, sampler, by.wire_model, n, by.backend_key, by.capabilities.n_per_request))
+    leaves = _told_apart([_leaf(ledger, *one) for one in resolution.judges], recipe.judge)
+    return Plan(
+        tuple(cells),
+        tuple(leaf for leaf in leaves if leaf.role != "confirm"),
+        next((leaf for leaf in leaves if leaf.role == "confirm"), None),
+        Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
+        rule_of(recipe.pair, recipe.seed),
+        recipe.seed,
+    )
+
+
+def _leaf(ledger: Ledger, spec: Judge, judge: Grader | ModelJudge, by: Resolved | None) -> Leaf:
+    i, of = ledger.identity("judge", judge.described())
+    if isinstance(judge, Grader):
+        # An own grader may do without a column; the built-in ones are nothing without theirs.
+        needs = (judge.reads or ()) if judge.inline else ()
+        return Leaf(i, of, judge.name, "grader", judge.reads, needs, grader=judge)
+    assert by is not None
+    role: Literal["judge", "confirm"] = "confirm" if spec.confirm else "judge"
+    return Leaf(i, of, judge.name, role, judge.reads, judge.needs, asks=judge, lane=by.backend_key)
+
+
+def _told_apart(leaves: list[Leaf], specs: Sequence[Judge]) -> list[Leaf]:
+    """Judges of one name get their model's or place's name too: files and summary name judges by name."""
+    names = [leaf.name for leaf in leaves]
+    return [
+        leaf if names.count(leaf.name) == 1 else replace(leaf, name=f"{leaf.name} {spec.model or i}")
+        for i, (leaf, spec) in enumerate(zip(leaves, specs, strict=True), 1)
+    ]
+
+
+def rule_of(pair: Pairing, run_seed: int) -> Rule:
+    quantile = int(pair.min_margin[1:]) / 100 if isinstance(pair.min_margin, str) else None
+    return Rule(
+        pair.strategy,
+        0.0 if isinstance(pair.min_margin, str) else float(pair.min_margin),
+        quantile,
+        pair.min_chosen,
+        pair.correct,
+        pair.max_per_prompt,
+        run_seed if pair.seed is None else pair.seed,
+    )
+
+
+def described(plan: Plan) -> Json:
+    """A plan without ledger integers: what the ledger keeps beside the recipe, and what names a view."""
+    leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
+    return {
+        "cells": [{"sampler": c.hash.hex(), "n": c.n, "model": c.wire_model} for c in plan.cells],
+        "leaves": [
+            {"judge": x.hash.hex(), "name": x.name, "role": x.role, "reads": x.reads, "needs": x.needs} for x in leaves
+        ],
+    }
+
+
+def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
+    """The plan of a recipe row, to read with: no call can be made of it."""
+    samplers = {of: (i, text) for i, of, text in ledger.db.execute("SELECT id, hash, json FROM sampler")}
+    judges = {of: i for i, of in ledger.db.execute("SELECT id, hash FROM judge")}
+    cells = []
+    for one in kept["cells"]:
+        of = bytes.fromhex(one["sampler"])
+        cells.append(Cell(samplers[of][0], of, None, one["model"], one["n"], "", 1))
+    leaves = []
+    for one in kept["leaves"]:
+        of = bytes.fromhex(one["judge"])
+        reads = None if one["reads"] is None else tuple(one["reads"])
+        leaves.append(Leaf(judges[of], of, one["name"], one["role"], reads, tuple(one["needs"])))
+    return Plan(
+        tuple(cells),
+        tuple(x for x in leaves if x.role != "confirm"),
+        next((x for x in leaves if x.role == "confirm"), None),
+        Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
+        rule_of(recipe.pair, recipe.seed),
+        recipe.seed,
+    )

@@ -1,0 +1,36 @@
+"""The sampling stage: which completions of the grid are missing.
+
+What a server did not return is still missing, so it is asked again; a unit closed by a final reason is not.
+"""
+
+from __future__ import annotations
+
+from prefsmith.ledger.known import Known
+from prefsmith.stages.calls import Plan, Sampled
+
+
+def missing(plan: Plan, known: Known) -> list[Sampled]:
+    """One call per run of neighbouring indices, at most a chunk long."""
+    out: list[Sampled] = []
+    for cell in plan.cells:
+        run: list[int] = []
+        for i in range(cell.n):
+            key = (cell.sampler, i)
+            if key in known.completions or key in known.closed:
+                continue
+            if run and (run[-1] != i - 1 or len(run) == cell.chunk):
+                out.append(Sampled(cell, tuple(run)))
+                run = []
+            run.append(i)
+        if run:
+            out.append(Sampled(cell, tuple(run)))
+    return out
+
+
+def is_open(plan: Plan, known: Known) -> bool:
+    """Some completion of the grid is neither here nor closed."""
+    return any(
+        (c.sampler, i) not in known.completions and (c.sampler, i) not in known.closed
+        for c in plan.cells
+        for i in range(c.n)
+    )

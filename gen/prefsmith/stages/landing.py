@@ -1,0 +1,207 @@
+"""What a reply becomes: rows for the ledger, and the change of what is known once they are committed.
+
+Each function adds its rows at once and returns what to do after the commit. Text ids are known at once (two replies
+of one group may hold the same text), results only afterwards: nothing is asked about an uncommitted completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from prefsmith.errors import CallFailed
+from prefsmith.judging.verdicts import Step, next_step
+from prefsmith.ledger.ids import text_hash
+from prefsmith.ledger.known import Completion, Known, Tried, Work
+from prefsmith.ledger.ledger import NO_READS, NO_READS_ID, Ledger
+from prefsmith.ledger.writer import Rows
+from prefsmith.outcomes import Choice, Judged, Score
+from prefsmith.reasons import FINAL_CALL, Reason
+from prefsmith.records import Generated, Json, Reply, Usage, canonical
+from prefsmith.stages.calls import Asked, Graded, Sampled
+
+Landed = Callable[[], None]
+
+
+class Sent(NamedTuple):
+    """How a request went: what its call row says beside the reply."""
+
+    target: str
+    endpoint: str
+    attempt: int
+    t_sent: float
+    wall_s: float
+
+
+class Desk:
+    """The open group of rows of one ledger; `work` and `known` of each call come with it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def sampled(
+        self, rows: Rows, work: Work, known: Known, call: Sampled, reply: Reply, sent: Sent, seed: int
+    ) -> Landed:
+        """Keep the choices that came; indices beyond them stay owed, filtered ones are closed."""
+        call_id = self._ledger.take_id("call")
+        cell, got, closed, damaged = call.cell, {}, [], []
+        for idx, choice in zip(call.idx, reply.choices, strict=False):
+            if choice.finish_reason == "content_filter":
+                closed.append(idx)
+                continue
+            text = self._text(rows, known, canonical(choice.message))
+            damaged += [text] if choice.damaged else []
+            n_chars = len(choice.message.get("content") or "")
+            got[idx] = Completion(text, n_chars, choice.finish_reason, choice.n_tokens, seed + idx, choice.reasoning)
+            rows.completion.append(
+                (work.id, cell.sampler, idx, text, n_chars, choice.reasoning, seed + idx, choice.finish_reason,
+                 choice.n_tokens, choice.logprob_sum, "sampled", None, call_id)
+            )  # fmt: skip
+        extra = {"damaged": damaged} if damaged else None
+        self._call(rows, call_id, work, call, list(got), "ok", None, sent, reply=reply, extra=extra)
+        if closed:
+            # The provider billed one request; the second row only names what it closed.
+            self._call(rows, self._ledger.take_id("call"), work, call, closed, "failed", Reason.CONTENT_FILTER, sent)
+        rows.counts["completions"] += len(got)
+
+        def landed() -> None:
+            known.completions.update({(cell.sampler, i): c for i, c in got.items()})
+            known.closed.update({(cell.sampler, i): Reason.CONTENT_FILTER for i in closed})
+            known.damaged.update(damaged)
+
+        return landed
+
+    def judged(self, rows: Rows, work: Work, known: Known, call: Asked, reply: Reply, sent: Sent) -> Landed:
+        """Read the verdict; what cannot be read becomes a verdict only when no step is left."""
+        assert call.leaf.asks is not None
+        generated = reply.choices[0]
+        result = call.leaf.asks.read(generated)
+        call_id, tried = self._ledger.take_id("call"), known.tried.get(call.key, [])
+        if result.reason is not None:
+            tried = [*tried, Tried(call.step, result.reason, generated)]
+        final = result.reason is None or next_step([(Step(t.step), t.reason) for t in tried]) is None
+        self._call(
+            rows, call_id, work, call, None, "ok", result.reason, sent, reply=reply, generated=generated,
+            reads=self._reads(rows, known, call.reads),
+        )  # fmt: skip
+        if final:
+            self._verdict(rows, work, known, call, call.shown, result, call.leaf.asks.read_version, call_id)
+
+        def landed() -> None:
+            if final:
+                known.verdicts[call.key] = result
+            known.tried[call.key] = tried
+
+        return landed
+
+    def graded(self, rows: Rows, work: Work, known: Known, call: Graded, scores: Sequence[Score]) -> Landed:
+        """Keep a grader's scores: verdicts without a call."""
+        assert call.leaf.grader is not None
+        version = call.leaf.grader.read_version
+        for text, result in zip(call.texts, scores, strict=True):
+            self._verdict(rows, work, known, call, (text,), result, version, None)
+
+        def landed() -> None:
+            judge, reads = call.leaf.judge, call.reads
+            known.verdicts.update({(judge, reads, (t,), 0): r for t, r in zip(call.texts, scores, strict=True)})
+
+        return landed
+
+    def failed(
+        self, rows: Rows, work: Work, known: Known, call: Sampled | Asked, error: CallFailed, sent: Sent
+    ) -> Landed:
+        """Keep a failed attempt; a final reason closes its units, an owed one leaves them missing."""
+        call_id = self._ledger.take_id("call")
+        final = error.reason in FINAL_CALL and not error.stops_endpoint
+        reads = self._reads(rows, known, call.reads) if isinstance(call, Asked) else None
+        idx = list(call.idx) if isinstance(call, Sampled) else None
+        # A missing model is a bad request to the server and owed to us: only final reasons stand in `reason` as such.
+        reason = error.reason if final or error.reason.owed else Reason.AUTH
+        self._call(
+            rows, call_id, work, call, idx, "failed", reason, sent, reads=reads, error=error,
+            extra={"detail": error.detail[:500]},
+        )  # fmt: skip
+        rows.counts[f"calls.failed.{reason}"] += 1
+        result: Judged | None = None
+        if final and isinstance(call, Asked):
+            pairwise = len(call.shown) > 1
+            result = Choice(reason=reason) if pairwise else Score(reason=reason)
+            version = call.leaf.asks.read_version if call.leaf.asks else 0
+            self._verdict(rows, work, known, call, call.shown, result, version, call_id)
+
+        def landed() -> None:
+            if result is not None and isinstance(call, Asked):
+                known.verdicts[call.key] = result
+            elif final and isinstance(call, Sampled):
+                known.closed.update({(call.cell.sampler, i): reason for i in call.idx})
+
+        return landed
+
+    def _text(self, rows: Rows, known: Known, body: bytes) -> int:
+        if (found := known.text_of(body)) is not None:
+            return found
+        new = self._ledger.take_id("text")
+        known.bodies[new] = body
+        rows.text.append((new, text_hash(body), body.decode()))
+        return new
+
+    def _reads(self, rows: Rows, known: Known, of: bytes) -> int:
+        if of == NO_READS:
+            return NO_READS_ID
+        if (found := known.reads.get(of)) is None:
+            found = known.reads[of] = self._ledger.take_id("reads")
+            rows.reads.append((found, of))
+        return found
+
+    def _verdict(
+        self, rows: Rows, work: Work, known: Known, call: Asked | Graded, shown: tuple[int, ...], result: Judged,
+        version: int, call_id: int | None,
+    ) -> None:  # fmt: skip
+        reads = self._reads(rows, known, call.reads)
+        reason = result.reason
+        if isinstance(result, Choice):
+            choice = None if result.position is None else str(result.position)
+            kind, value, p, parts = "choice", None, result.p, None
+        else:
+            kind, value, p, choice = "score", result.value, None, None
+            parts = None if result.parts is None else canonical(result.parts).decode()
+        rows.verdict.append(
+            (work.id, call.leaf.judge, reads, ",".join(map(str, shown)), 0, kind, value, p, choice, None, parts,
+             reason, version, call_id)
+        )  # fmt: skip
+        rows.counts["verdicts"] += 1
+        if reason is not None:
+            rows.counts[f"no_verdict.{reason}"] += 1
+
+    def _call(
+        self, rows: Rows, call_id: int, work: Work, call: Sampled | Asked, idx: list[int] | None, status: str,
+        reason: Reason | None, sent: Sent, *, reply: Reply | None = None, generated: Generated | None = None,
+        reads: int | None = None, error: CallFailed | None = None, extra: Json = None,
+    ) -> None:  # fmt: skip
+        usage = reply.usage if reply else Usage()
+        if isinstance(call, Sampled):
+            stage, sampler, judge, unit = "sample", call.cell.sampler, None, canonical({"idx": idx})
+        else:
+            stage, sampler, judge = call.leaf.role, None, call.leaf.judge
+            unit = canonical({"reads": reads, "shown": call.shown, "repeat": 0, "step": call.step})
+        kept = None if generated is None else _kept(generated)
+        status_code = reply.http_status if reply else error.http_status if error else None
+        request_id = reply.request_id if reply else error.request_id if error else None
+        rows.call.append(
+            (call_id, self._ledger.session, work.id, stage, sampler, judge, unit.decode(), status, reason,
+             sent.attempt, sent.target, sent.endpoint, reply.model_reported if reply else None,
+             reply.fingerprint if reply else None, status_code, request_id, None, sent.t_sent, sent.wall_s,
+             usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens, usage.n_reasoning_tokens, None,
+             bool(error and error.maybe_billed), None if kept is None else kept.decode(),
+             None if kept is None else text_hash(kept), None if extra is None else canonical(extra).decode())
+        )  # fmt: skip
+        if status == "ok":
+            counts = rows.counts
+            counts["calls.ok"] += 1
+            counts["tokens.prompt"] += usage.n_prompt_tokens or 0
+            counts["tokens.completion"] += usage.n_completion_tokens or 0
+
+
+def _kept(generated: Generated) -> bytes:
+    """A judge's reply as it is stored: what its reader needs to read it again."""
+    return canonical({"message": generated.message, "finish_reason": generated.finish_reason})

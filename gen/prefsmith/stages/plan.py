@@ -1,0 +1,95 @@
+"""`needed(plan, prompt, known) -> calls`: the one function that decides what is asked.
+
+Pure: it sees a prompt with its items and what the ledger holds of it, in no order, and answers which calls are
+missing. A stage looks at another one only when that one is complete, so the set of calls does not depend on what
+arrived first; a resume is the same function on a fuller ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from prefsmith.gates import gated
+from prefsmith.ledger.known import Known, OpenItem, Work
+from prefsmith.outcomes import Key, Pair
+from prefsmith.reasons import Reason
+from prefsmith.stages import confirm, grid, score
+from prefsmith.stages.calls import Call, Plan
+
+
+class Settled(NamedTuple):
+    """What came of one item; exactly one of `pairs` and `reason` is empty. `scores`: by completion, then judge id."""
+
+    pairs: tuple[Pair, ...]
+    reason: Reason | None
+    scores: Mapping[Key, Mapping[int, float | Reason]]
+
+
+def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
+    """The calls of the first stage that lacks any; none when the prompt is complete."""
+    if plan.samples and (sampling := grid.missing(plan, known)):
+        return [*sampling]
+    alive = alive_in(plan, gates_of(plan, work, known))
+    texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
+    pairless: Sequence[OpenItem] = work.items
+    found: list[tuple[OpenItem, tuple[Pair, ...]]] = []
+    for leaf in plan.leaves:
+        if missing := score.missing(leaf, pairless, texts, known):
+            return missing
+        still: list[OpenItem] = []
+        for item in pairless:
+            result = score.paired(plan, leaf, item, alive, known)
+            if isinstance(result, Reason):
+                still.append(item)
+            else:
+                found.append((item, result))
+        pairless = still
+    return confirm.missing(plan.confirm, found, known) if plan.confirm else []
+
+
+def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | None]) -> dict[int, Settled]:
+    """What came of each item (by id), from what is known now; a missing answer is `incomplete`."""
+    alive = alive_in(plan, gates)
+    if grid.is_open(plan, known):
+        return {item.id: Settled((), Reason.INCOMPLETE, {}) for item in work.items}
+    return {item.id: _settled(plan, item, alive, known) for item in work.items}
+
+
+def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:
+    """The gate of each completion of the view, None for those that pass."""
+    return gated(plan.gates, known, plan.sampler_hashes, plan.seed, work.hash)
+
+
+def alive_in(plan: Plan, gates: Mapping[Key, Reason | None]) -> list[Key]:
+    """The completions that passed, by cell and index."""
+    return plan.ordered(k for k, why in gates.items() if why is None)
+
+
+def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> Settled:
+    texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
+    scores: dict[Key, dict[int, float | Reason]] = {}
+    reason: Reason = Reason.NO_VERDICT
+    chosen: tuple[Pair, ...] = ()
+    for leaf in plan.leaves:
+        # Also of texts that stay out as identical: their completion has the verdict of its text.
+        for k, v in score.verdicts_of(leaf, item, known.completions, known).items():
+            scores.setdefault(k, {})[leaf.judge] = v.reason if v.reason is not None else getattr(v, "value", 0.0)
+        if score.missing(leaf, (item,), texts, known):
+            return Settled((), Reason.INCOMPLETE, scores)
+        result = score.paired(plan, leaf, item, alive, known)
+        if not isinstance(result, Reason):
+            chosen = result
+            break
+        # A later judge without a verdict does not hide what an earlier one said.
+        reason = result if result is not Reason.NO_VERDICT else reason
+    if not chosen:
+        return Settled((), reason, scores)
+    if plan.confirm is None:
+        return Settled(chosen, None, scores)
+    agreed = [(p, confirm.confirmed(plan.confirm, item, p, known)) for p in chosen]
+    if any(yes is None for _, yes in agreed):
+        return Settled((), Reason.NOT_CONFIRMED, scores)
+    kept = tuple(replace(p, confirmed=True) for p, yes in agreed if yes)
+    return Settled(kept, None if kept else Reason.NOT_CONFIRMED, scores)

@@ -1,0 +1,264 @@
+"""What came of a run, counted from its ledger: the funnel, what temperature did, what a pair cost.
+
+Counts close: rows = items + duplicates + set aside; asked = completions + final + owed; items = with a pair + without,
+each with one reason. Works on a run that is still being written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefsmith.folder import Folder
+from prefsmith.outcomes import Key
+from prefsmith.reasons import Reason
+from prefsmith.records import Json
+from prefsmith.stages.view import Seen, after_cut, margin_cut, seen
+
+ENOUGH_PAIRS = 500
+"""Below this preference tuning is rarely worth a run: guides ask for 500 to 1,000 pairs at least."""
+
+
+@dataclass(slots=True)
+class _ByTemperature:
+    n_completions: int = 0
+    n_finished: int = 0
+    n_tokens: int = 0
+    n_scored: int = 0
+    n_right: int = 0
+    n_chosen: int = 0
+    n_rejected: int = 0
+    n_distinct: int = 0
+
+    def as_json(self, temperature: float) -> Json:
+        n = max(1, self.n_completions)
+        return {
+            "temperature": temperature,
+            "n_completions": self.n_completions,
+            "finished": self.n_finished / n,
+            "distinct": self.n_distinct / n,
+            "pass_rate": self.n_right / n if self.n_scored else None,
+            "mean_tokens": self.n_tokens / n,
+            "n_chosen": self.n_chosen,
+            "n_rejected": self.n_rejected,
+        }
+
+
+@dataclass(slots=True)
+class _Counts:
+    n_items: int = 0
+    n_with_pair: int = 0
+    n_pairs: int = 0
+    n_asked: int = 0
+    n_completions: int = 0
+    closed: Counter[str] = field(default_factory=Counter)
+    gates: Counter[str] = field(default_factory=Counter)
+    without: Counter[str] = field(default_factory=Counter)
+    verdicts: dict[str, Counter[str]] = field(default_factory=dict)
+    by_temperature: dict[float, _ByTemperature] = field(default_factory=dict)
+
+
+def summary_of(path: Path) -> Json:
+    """Everything that `render` tells, as JSON."""
+    with Folder(path) as folder:
+        counts = _counted(folder)
+        cost = _cost(folder, counts.n_pairs)
+        return {
+            "folder": str(path),
+            "rows": _rows(folder),
+            "asked": {
+                "units": counts.n_asked,
+                "completions": counts.n_completions,
+                "final": dict(counts.closed),
+                "owed": counts.n_asked - counts.n_completions - counts.closed.total(),
+            },
+            "gates": dict(counts.gates.most_common()),
+            "verdicts": {name: dict(c.most_common()) for name, c in counts.verdicts.items()},
+            "items": {
+                "n": counts.n_items,
+                "with_pair": counts.n_with_pair,
+                "without": dict(counts.without.most_common()),
+            },
+            "n_pairs": counts.n_pairs,
+            "by_temperature": [c.as_json(t) for t, c in sorted(counts.by_temperature.items())],
+            "correct": folder.view.plan.rule.correct,
+            "cost": cost,
+            "files": [
+                {"path": str(path / file), "format": form, "n_rows": n}
+                for form, file, n in folder.ledger.db.execute("SELECT format, path, n_rows FROM export ORDER BY id")
+            ],
+        }
+
+
+def _rows(folder: Folder) -> Json:
+    chosen = folder.view.selection
+    found = folder.ledger.db.execute(
+        "SELECT reason, count(*) FROM row WHERE source = ? AND line <= ? GROUP BY reason",
+        (chosen.source, chosen.last_line),
+    )
+    by_reason = dict(found)
+    items = by_reason.pop(None, 0)
+    duplicates = by_reason.pop(Reason.DUPLICATE.value, 0)
+    return {
+        "n": items + duplicates + sum(by_reason.values()),
+        "items": items,
+        "duplicates": duplicates,
+        "set_aside": by_reason,
+    }
+
+
+def _counted(folder: Folder) -> _Counts:
+    counts, plan = _Counts(), folder.view.plan
+    described = folder.naming().samplers
+    temperatures = {c.sampler: float(described[c.sampler]["temperature"]) for c in plan.cells}
+    names = {leaf.judge: leaf.name for leaf in plan.leaves}
+    cut = margin_cut(folder.ledger.db, folder.view)
+    units = sum(c.n for c in plan.cells)
+    for one in seen(folder.ledger.db, folder.view, bodies=False):
+        counts.n_asked += units
+        counts.n_completions += len(one.known.completions)
+        counts.closed.update(r.value for r in one.known.closed.values())
+        counts.gates.update(r.value for r in one.gates.values() if r is not None)
+        _add_samples(counts, one, temperatures)
+        for item in one.work.items:
+            settled = after_cut(one.settled[item.id], cut)
+            counts.n_items += 1
+            counts.n_pairs += len(settled.pairs)
+            counts.n_with_pair += bool(settled.pairs)
+            if settled.reason is not None:
+                counts.without[settled.reason.value] += 1
+            _add_scores(counts, settled.scores, one, temperatures, names, plan.rule.correct)
+            for pair in settled.pairs:
+                counts.by_temperature[temperatures[pair.chosen[0]]].n_chosen += 1
+                counts.by_temperature[temperatures[pair.rejected[0]]].n_rejected += 1
+    return counts
+
+
+def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float]) -> None:
+    texts: dict[float, set[int]] = {}
+    for (sampler, _), completion in one.known.completions.items():
+        t = temperatures[sampler]
+        at = counts.by_temperature.setdefault(t, _ByTemperature())
+        at.n_completions += 1
+        at.n_finished += completion.finish_reason != "length"
+        at.n_tokens += completion.n_tokens or 0
+        texts.setdefault(t, set()).add(completion.text)
+    for t, distinct in texts.items():
+        counts.by_temperature[t].n_distinct += len(distinct)
+
+
+def _add_scores(
+    counts: _Counts, scores: dict[Key, dict[int, float | Reason]] | Json, one: Seen, temperatures: dict[int, float],
+    names: dict[int, str], correct: float,
+) -> None:  # fmt: skip
+    first = next(iter(names), None)
+    for key, by_judge in scores.items():
+        if one.gates[key] not in (None, Reason.IDENTICAL):
+            continue
+        for judge, value in by_judge.items():
+            tally = counts.verdicts.setdefault(names[judge], Counter())
+            tally[value.value if isinstance(value, Reason) else "scored"] += 1
+        value = None if first is None else by_judge.get(first)
+        if isinstance(value, float | int) and not isinstance(value, Reason):
+            at = counts.by_temperature[temperatures[key[0]]]
+            at.n_scored += 1
+            at.n_right += value >= correct
+
+
+def _cost(folder: Folder, n_pairs: int) -> Json:
+    db, plan = folder.ledger.db, folder.view.plan
+    ours = (set(plan.samplers), set(plan.judges))
+    n_calls, n_failed, prompt, completion, nanousd, unpriced = 0, 0, 0, 0, 0, 0
+    for sampler, judge, status, n, p, c, cost, priced in db.execute(
+        "SELECT sampler, judge, status, count(*), sum(n_prompt_tokens), sum(n_completion_tokens), sum(cost_nanousd), "
+        "count(cost_nanousd) FROM call GROUP BY sampler, judge, status"
+    ):
+        if sampler not in ours[0] and judge not in ours[1]:
+            continue
+        n_calls += n
+        n_failed += n if status == "failed" else 0
+        prompt += p or 0
+        completion += c or 0
+        nanousd += cost or 0
+        unpriced += n - priced if status == "ok" else 0
+    now = time.time()
+    spans = db.execute("SELECT t_start, t_end FROM session").fetchall()
+    seconds = sum((end or now) - start for start, end in spans)
+    each = max(1, n_pairs)
+    return {
+        "n_calls": n_calls,
+        "n_failed": n_failed,
+        "n_prompt_tokens": prompt,
+        "n_completion_tokens": completion,
+        "usd": None if unpriced else nanousd / 1e9,
+        "seconds": seconds,
+        "tokens_per_pair": (prompt + completion) / each if n_pairs else None,
+        "seconds_per_pair": seconds / each if n_pairs else None,
+    }
+
+
+def render(s: Json) -> str:
+    """The summary as a page of text."""
+    return "\n".join([*_funnel(s), "", *_table(s), "", *_costs(s), *_ending(s)])
+
+
+def _funnel(s: Json) -> Iterator[str]:
+    rows, asked, items = s["rows"], s["asked"], s["items"]
+    aside = {"duplicate": rows["duplicates"], **rows["set_aside"]}
+    yield f"rows         {rows['n']:>9,}   {_reasons('set aside', aside)}"
+    yield f"items        {rows['items']:>9,}"
+    owed = {"owed": asked["owed"], **asked["final"]}
+    yield f"completions  {asked['completions']:>9,}   of {asked['units']:,} asked for; {_reasons('missing', owed)}"
+    passed = asked["completions"] - sum(s["gates"].values())
+    yield f"  passed     {passed:>9,}   {_reasons('held back', s['gates'])}"
+    for name, tally in s["verdicts"].items():
+        lost = {k: v for k, v in tally.items() if k != "scored"}
+        yield f"verdicts     {tally.get('scored', 0):>9,}   by {name}; {_reasons('without', lost)}"
+    yield f"pairs        {s['n_pairs']:>9,}   of {items['with_pair']:,} items; {_reasons('no pair', items['without'])}"
+
+
+def _reasons(title: str, counts: dict[str, int]) -> str:
+    some = {k: n for k, n in counts.items() if n}
+    if not some:
+        return f"{title}: none"
+    return f"{title}: " + ", ".join(f"{n:,} {k}" for k, n in some.items())
+
+
+def _table(s: Json) -> Iterator[str]:
+    yield "temperature  completions  distinct  finished  pass rate  mean tokens   chosen  rejected"
+    for t in s["by_temperature"]:
+        rate = "–" if t["pass_rate"] is None else f"{t['pass_rate']:.1%}"
+        yield (
+            f"{t['temperature']:>11g}  {t['n_completions']:>11,}  {t['distinct']:>8.1%}  {t['finished']:>8.1%}  "
+            f"{rate:>9}  {t['mean_tokens']:>11.1f}  {t['n_chosen']:>7,}  {t['n_rejected']:>8,}"
+        )
+
+
+def _costs(s: Json) -> Iterator[str]:
+    c = s["cost"]
+    price = "price not known" if c["usd"] is None else f"{c['usd']:.4f} USD"
+    yield (
+        f"{c['n_calls']:,} calls ({c['n_failed']:,} failed), {c['n_prompt_tokens']:,} + {c['n_completion_tokens']:,} "
+        f"tokens, {price}, {c['seconds']:.1f} s"
+    )
+    if c["tokens_per_pair"] is not None:
+        each = "price not known" if c["usd"] is None else f"{c['usd'] / s['n_pairs']:.6f} USD"
+        yield f"per accepted pair: {c['tokens_per_pair']:,.0f} tokens, {each}, {c['seconds_per_pair']:.2f} s"
+
+
+def _ending(s: Json) -> Iterator[str]:
+    yield ""
+    for f in s["files"]:
+        yield f"{f['path']}  ({f['format']}, {f['n_rows']:,} rows)"
+    if s["n_pairs"] == 0:
+        yield "warning: no pair at all; the reasons are above"
+    elif s["n_pairs"] < ENOUGH_PAIRS:
+        need = -(-ENOUGH_PAIRS * s["items"]["n"] // s["n_pairs"])
+        yield (
+            f"note: preference tuning wants {ENOUGH_PAIRS} to 1,000 pairs or more; at this yield that takes about "
+            f"{need:,} prompts"
+        )
+    yield f"next: prefsmith verify {s['folder']}"

@@ -1,0 +1,60 @@
+import pytest
+
+from prefsmith.cli import main
+from prefsmith.cli.parser import parse
+from prefsmith.errors import UsageError
+from prefsmith.recipe import EXPORTS
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match=r"unknown flag '--temp=0\.2' of `run`; did you mean '--temps'"):
+        parse(["run", "--temp=0.2"])
+
+
+def test_a_flag_is_never_completed_by_guessing() -> None:
+    with pytest.raises(UsageError, match="unknown flag '--lim'"):
+        parse(["run", "--lim", "5"])
+
+
+def test_a_word_too_many_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"unexpected 'b\.jsonl'"):
+        parse(["run", "a.jsonl", "b.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "--temps", "0.2;0.7"], "argument --temps: got '0.2;0.7', expected a number"),
+        (["run", "--n", "2.5"], "argument --n: got '2.5', expected a whole number"),
+        (["run", "--to", "trl,"], "argument --to: got 'trl,', expected names"),
+        (["run", "--endpoint", "host:8000"], "argument --endpoint: got 'host:8000', expected NAME=http://"),
+        (["run", "--show", "-1"], "argument --show: got '-1', expected 0 or more"),
+        (["rnu"], "invalid choice: 'rnu'"),
+    ],
+)
+def test_a_malformed_flag_ends_with_2_and_says_what_was_expected(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_no_word_at_all_prints_the_help_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "prefsmith run recipe.yaml" in capsys.readouterr().err
+
+
+def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.split()[0] == "prefsmith"
+
+
+def test_help_names_every_export_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in EXPORTS)
+
+
+def test_options_before_the_prompts_work_too() -> None:
+    assert parse(["run", "--gen", "a:b", "p.jsonl"]).x == "p.jsonl"
+    assert parse(["run", "-"]).x == "-"

@@ -1,0 +1,86 @@
+import io
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from prefsmith.cli.progress import ProgressLine, render
+from prefsmith.progress import Progress
+
+SEEN = Progress(
+    n_items=300,
+    n_items_done=180,
+    n_items_settled=120,
+    n_pairs=90,
+    n_calls_ok=1200,
+    n_calls_failed=Counter(timeout=1, rate_limited=20, server_error=0),
+    n_completions=960,
+    n_verdicts=700,
+    n_no_verdict=Counter(unparseable=4),
+    n_tokens=33_400,
+    elapsed_s=10.0,
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_a_line_says_how_far_how_fast_with_what_yield_and_what_failed() -> None:
+    assert render(SEEN) == (
+        "items 180/300 (60%) · 0:10, 0:10 left · 90 pairs (0.75 an item) · 21 calls failed (rate_limited 20, timeout 1)"
+        " · 4 without a verdict (unparseable 4) · 120 calls/s, 33.4k tokens · 960 completions, 700 verdicts"
+    )
+
+
+def test_a_line_before_anything_came_back_divides_by_nothing() -> None:
+    assert render(Progress()) == "items 0/0 · 0:00 · 0 pairs · 0 completions, 0 verdicts"
+
+
+def test_hours_are_shown_as_hours() -> None:
+    assert render(replace(SEEN, elapsed_s=3725.0)).startswith("items 180/300 (60%) · 1:02:05, 1:02:05 left")
+
+
+def test_a_pipe_gets_whole_lines_ten_seconds_apart_and_no_control_code() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with ProgressLine(stream, clock) as line:
+        for second in range(35):
+            clock.seconds = second
+            line.update(SEEN)
+        line.say("farm answers again")
+    lines = stream.getvalue().splitlines()
+    assert lines == [render(SEEN)] * 3 + ["farm answers again"]
+    assert not set("\x1b\r") & set(stream.getvalue())
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream, clock = Terminal(), Clock()
+    with ProgressLine(stream, clock) as line:
+        line.update(SEEN)
+        line.update(SEEN)
+        clock.seconds = 1.0
+        line.update(SEEN)
+        line.say("farm answers \x1b[31magain")
+    out = stream.getvalue()
+    shown = render(SEEN)[:38] + "…"
+    assert out.count(f"\r{shown}\x1b[K") == 2
+    assert f"\rfarm answers \\x1b[31magain\x1b[K\n{shown}" in out
+    assert out.endswith("\n")
+
+
+def test_a_stream_that_fails_does_not_end_the_run() -> None:
+    stream = Terminal()
+    line = ProgressLine(stream, Clock())
+    stream.close()
+    line.update(SEEN)
+    line.say("still here")
