@@ -340,11 +340,11 @@ def write_rows(path: Path, tasks: Iterator[Task]) -> None:
 
 def write_demo(folder: Path) -> None:
     """Write the demo's prompts and the evaluation prompts, always the same bytes."""
-    write_rows(folder / "demo.jsonl", draw_distinct("demo", 110, seed=1))
-    write_rows(folder / "demo-eval.jsonl", draw_distinct("eval", 90, seed=2))
+    write_rows(folder / "tiny.jsonl", draw_distinct("demo", 110, seed=1))
+    write_rows(folder / "tiny-eval.jsonl", draw_distinct("eval", 90, seed=2))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write demo.jsonl and demo-eval.jsonl.")
+    parser = argparse.ArgumentParser(description="Write tiny.jsonl and tiny-eval.jsonl.")
     parser.add_argument("--out", type=Path, required=True)
     write_demo(parser.parse_args().out)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from prefsmith.errors import INTERRUPTED, CallFailed, ThresholdFailed
 from prefsmith.frontier import Frontier, Open
-from prefsmith.judging.graders import GraderPool
+from prefsmith.judging.graders import Grader, GraderPool
 from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.writer import Writer
@@ -63,7 +63,8 @@ class Engine:
         self._slowest_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
-        self._admitting = False
+        self._due: set[Callable[[], None]] = set()
+        self._n_grading = 0
 
     async def run(self) -> int:
         self._db = self._ledger.reader()
@@ -74,6 +75,7 @@ class Engine:
             for lane in self._lanes.values():
                 for _ in range(lane.limit):
                     self._spawn(self._work(lane))
+            self._check_verdicts()
             self._guard(self._admit)
             await self._ended.wait()
         finally:
@@ -99,11 +101,13 @@ class Engine:
     # -- opening and finishing prompts
 
     def _admit(self) -> None:
-        self._admitting = False
-        while not self._stopping and (opened := self._frontier.admit()):
+        """Open one block of prompts; the next waits for the loop, so that a signal is heard between them."""
+        gone = bool(self._lanes) and all(lane.stopped for lane in self._lanes.values())
+        if not self._stopping and not gone and (opened := self._frontier.admit()):
             for one in opened:
                 self._advance(one)
-        if not self._frontier and not self._admitting:
+            self._soon(self._admit)
+        elif not self._frontier:
             self._ended.set()
 
     def _advance(self, prompt: Open) -> None:
@@ -111,13 +115,10 @@ class Engine:
         missing = needed(self._plan, prompt.work, prompt.known)
         calls = [] if self._stopping else [c for c in missing if c.name not in prompt.owed]
         if not calls:
-            self._frontier.finish(
-                prompt, self._writer.rows(), complete=not missing and not is_open(self._plan, prompt.known)
-            )
-            self._writer.put(_nothing)
-            if not self._admitting:
-                self._admitting = True
-                asyncio.get_running_loop().call_soon(self._guard, self._admit)
+            complete = not missing and not is_open(self._plan, prompt.known)
+            self._frontier.finish(prompt, self._writer.rows(), complete=complete)
+            self._writer.put(lambda: None)
+            self._soon(self._admit)
             return
         prompt.pending = len(calls)
         for call in calls:
@@ -141,7 +142,7 @@ class Engine:
                 await self._carry_out(lane, job)
             finally:
                 lane.back()
-            self._flush_when_starved()
+            self._soon(self._flush_when_starved)
             self._end_when_landed()
             await self._writer.room()
 
@@ -159,7 +160,7 @@ class Engine:
         if isinstance(reply, CallFailed):
             self._failed(lane, job, reply, sent)
             return
-        lane.succeeded()
+        lane.answered()
         self._slowest_s = max(self._slowest_s, wall_s)
         self.progress.n_calls_ok += 1
         self.progress.n_tokens += reply.usage.n_completion_tokens or 0
@@ -172,7 +173,7 @@ class Engine:
 
     def _failed(self, lane: Lane[Job], job: Job, error: CallFailed, sent: Sent) -> None:
         """A 429 is the lane's alone; a final reason closes its units; the rest is tried again or left owed."""
-        rows, prompt, lane_ok = self._writer.rows(), job.prompt, lane.stopped is None
+        rows, prompt = self._writer.rows(), job.prompt
         self.progress.n_calls_failed[error.reason] += 1
         if error.reason is Reason.RATE_LIMITED:
             rows.counts[f"http.429.{lane.backend.endpoint}.{int(sent.t_sent) // 60}"] += 1
@@ -181,16 +182,14 @@ class Engine:
             return
         landed = self._desk.failed(rows, prompt.work, prompt.known, job.call, error, sent)
         if error.reason in FINAL_CALL and not error.stops_endpoint:
+            lane.answered()
             self._commit(prompt, landed)
             return
-        self._writer.put(_nothing)
+        self._writer.put(lambda: None)
         lane.failed(error)
-        if lane.stopped:
-            for waiting in lane.drop_all() if lane_ok else ():
-                self._give_up(waiting)
-            self._give_up(job)
-        elif job.attempt >= self._settings.attempts:
-            self._give_up(job)
+        if lane.stopped or job.attempt >= self._settings.attempts:
+            for given_up in (*(lane.drop_all() if lane.stopped else ()), job):
+                self._give_up(given_up)
         elif not self._stopping:
             job.attempt += 1
             delay_s = min(LONGEST_BACKOFF_S, 0.25 * 2**job.attempt) * random.uniform(0.5, 1)
@@ -207,13 +206,14 @@ class Engine:
             scores = call.leaf.grader.grade(texts, call.item)
             self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
         else:
-            self._spawn(self._grade_apart(prompt, call, texts))
+            self._n_grading += 1
+            self._spawn(self._grade_apart(prompt, call, call.leaf.grader, texts))
 
-    async def _grade_apart(self, prompt: Open, call: Graded, texts: list[str]) -> None:
-        assert call.leaf.grader is not None
-        scores = await self._pool.grade(call.leaf.grader, texts, call.item)
+    async def _grade_apart(self, prompt: Open, call: Graded, grader: Grader, texts: list[str]) -> None:
+        scores = await self._pool.grade(grader, texts, call.item)
+        self._n_grading -= 1
         self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
-        self._flush_when_starved()
+        self._soon(self._flush_when_starved)
 
     # -- what was committed
 
@@ -224,15 +224,14 @@ class Engine:
         n_before = len(prompt.known.verdicts)
         landed()
         if new := len(prompt.known.verdicts) - n_before:
-            self.progress.n_verdicts += new
-            last = islice(reversed(prompt.known.verdicts.values()), new)
-            self.progress.n_no_verdict.update(v.reason for v in last if v.reason is not None)
-            message = self.progress.too_many_without(self._settings.max_no_verdict)
-            if message and not self._stopping:
-                self._error = ThresholdFailed(message)
-                self._drain()
+            self.progress.judged(islice(reversed(prompt.known.verdicts.values()), new))
+            self._check_verdicts()
         self._one_less(prompt)
-        self._flush_when_starved()
+        self._soon(self._flush_when_starved)
+
+    def _check_verdicts(self) -> None:
+        if not self._stopping and (message := self.progress.too_many_without(self._settings.max_no_verdict)):
+            self._stop_for(ThresholdFailed(message))
 
     def _one_less(self, prompt: Open) -> None:
         prompt.pending -= 1
@@ -241,7 +240,7 @@ class Engine:
 
     def _flush_when_starved(self) -> None:
         """Everything waits for a commit: a fuller group would only come late."""
-        if not any(len(lane) or lane.n_in_flight for lane in self._lanes.values()):
+        if not self._n_grading and not any(len(lane) or lane.n_in_flight for lane in self._lanes.values()):
             self._writer.flush()
 
     # -- stopping
@@ -275,6 +274,17 @@ class Engine:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._stop_for(error)
 
+    def _soon(self, step: Callable[[], None]) -> None:
+        """Take a step in the loop's next turn, once however often it was asked for: what one commit sets off is
+        opened together and goes into one group."""
+        if step not in self._due:
+            self._due.add(step)
+            asyncio.get_running_loop().call_soon(self._guard, self._take, step)
+
+    def _take(self, step: Callable[[], None]) -> None:
+        self._due.remove(step)
+        step()
+
     def _guard(self, step: Callable[..., None], *args: object) -> None:
         """Callbacks of the loop have no caller: their errors end the run."""
         try:
@@ -283,9 +293,7 @@ class Engine:
             self._stop_for(e)
 
     def _stop_for(self, error: BaseException) -> None:
-        self._error = self._error or error
-        self._ended.set()
-
-
-def _nothing() -> None:
-    return None
+        """Send nothing more; replies on their way are paid for and kept."""
+        if self._error is None:
+            self._error = error
+            self._drain()

@@ -1,10 +1,13 @@
 """The whole life of one prompt, and why each of its calls ran: which session and recipe asked, and what was new.
 
-Reads a few rows by index, so it is as quick on a million prompts as on ten.
+Reads a few rows by index, so it is as quick on a million prompts as on ten; only a source's own id has no index, and is
+looked for among the rows of the source.
 """
 
 from __future__ import annotations
 
+import sqlite3
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +15,40 @@ import orjson
 
 from prefsmith.errors import UsageError
 from prefsmith.folder import Folder
+from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.read import knowns, works
 from prefsmith.records import Json
+from prefsmith.stages.score import verdicts_of
 from prefsmith.stages.view import Seen, look
 
 _NEAREST_MOST = 8
+_HEX, _SHORTEST = 32, 4
+"""Characters of a whole id, and the fewest of its start."""
 
 
 def explain(path: Path, ident: str) -> Json:
-    """`ident`: an item's or prompt's hex id or the start of one (4 characters or more), a source id, or line:N.
+    """`ident`: line:N, an item's or prompt's whole hex id, a source id, or the first 4 or more of a hex id;
+    what comes first in this list wins.
 
     Raises UsageError when nothing, or more than one prompt, has that id.
     """
     with Folder(path) as folder:
-        prompt = _found(folder, ident)
-        work = works(folder.ledger.db, folder.view.selection, [prompt])[0]
-        plan = folder.view.plan
-        known = knowns(folder.ledger.db, [prompt], plan.samplers, plan.judges, bodies=True)[prompt]
-        one = look(folder.view, work, known)
-        return {
-            "prompt": {"id": work.hash.hex(), "messages": list(work.prompt.messages), "tools": work.prompt.tools},
-            "items": [_item(item, one) for item in work.items],
-            "completions": _completions(folder, one),
-            "calls": _calls(folder, prompt),
-            "outside_view": _outside(folder, prompt, one),
-        }
+        return life(folder, _found(folder, ident))
+
+
+def life(folder: Folder, prompt: int) -> Json:
+    """Everything that came of one prompt, by its number in this ledger."""
+    work = works(folder.ledger.db, folder.view.selection, [prompt])[0]
+    plan = folder.view.plan
+    known = knowns(folder.ledger.db, [prompt], plan.samplers, plan.judges, bodies=True)[prompt]
+    one = look(folder.view, work, known)
+    return {
+        "prompt": {"id": work.hash.hex(), "messages": list(work.prompt.messages), "tools": work.prompt.tools},
+        "items": [_item(item, one) for item in work.items],
+        "completions": _completions(folder, one),
+        "calls": _calls(folder, prompt),
+        "outside_view": _outside(folder, prompt, one),
+    }
 
 
 def _found(folder: Folder, ident: str) -> int:
@@ -45,13 +57,10 @@ def _found(folder: Folder, ident: str) -> int:
     if ident.startswith("line:") and ident[5:].isdigit():
         found = db.execute(by_row + "r.line = ?", (source, int(ident[5:]))).fetchall()
     else:
-        found = []
-        if len(ident) >= 4 and all(c in "0123456789abcdef" for c in ident):
-            low, high = ident.ljust(32, "0"), ident.ljust(32, "f")
-            span = (bytes.fromhex(low), bytes.fromhex(high))
-            found = db.execute("SELECT prompt FROM item WHERE hash BETWEEN ? AND ?", span).fetchall()
-            found += db.execute("SELECT id FROM prompt WHERE hash BETWEEN ? AND ?", span).fetchall()
+        found = _by_hash(db, ident) if len(ident) == _HEX else []
+        # A source's ids are often numbers, and those look like the start of a hash.
         found = found or db.execute(by_row + "r.source_id = ?", (source, ident)).fetchall()
+        found = found or (_by_hash(db, ident) if len(ident) >= _SHORTEST else [])
     prompts = sorted({p for (p,) in found})
     if not prompts:
         raise UsageError(
@@ -62,6 +71,14 @@ def _found(folder: Folder, ident: str) -> int:
             f"{ident!r} stands for {len(prompts)} prompts in {folder.path}; give more of the id, or line:N"
         )
     return int(prompts[0])
+
+
+def _by_hash(db: sqlite3.Connection, start: str) -> list[tuple[int]]:
+    if len(start) > _HEX or not set(start) <= set("0123456789abcdef"):
+        return []
+    span = tuple(bytes.fromhex(start.ljust(_HEX, end)) for end in "0f")
+    found = db.execute("SELECT prompt FROM item WHERE hash BETWEEN ? AND ?", span).fetchall()
+    return found + db.execute("SELECT id FROM prompt WHERE hash BETWEEN ? AND ?", span).fetchall()
 
 
 def _item(item: Any, one: Seen) -> Json:
@@ -82,15 +99,17 @@ def _item(item: Any, one: Seen) -> Json:
 
 
 def _completions(folder: Folder, one: Seen) -> list[Json]:
-    described, names = folder.naming().samplers, folder.naming().judges
-    out = []
+    described, leaves, out = folder.samplers(), folder.view.plan.leaves, []
     for key in folder.view.plan.ordered(one.known.completions):
         c = one.known.completions[key]
-        verdicts = {
-            names[judge]: [v.reason or getattr(v, "value", getattr(v, "position", None))]
-            for (judge, _, shown, _), v in one.known.verdicts.items()
-            if shown == (c.text,)
-        }
+        verdicts: dict[str, Json] = {}
+        for leaf, item in product(leaves, one.work.items):
+            found = verdicts_of(leaf, item, (key,), one.known).get(key)
+            # Items of one prompt that this judge reads alike have one verdict; others have each their own.
+            alike = len({reads_hash(i.item, leaf.reads) for i in one.work.items}) == 1
+            if found is not None:
+                name = leaf.name if alike else f"{leaf.name}, line {item.line}"
+                verdicts[name] = found.reason or getattr(found, "value", None)
         out.append(
             {
                 "key": key,
@@ -99,7 +118,7 @@ def _completions(folder: Folder, one: Seen) -> list[Json]:
                 "finish_reason": c.finish_reason,
                 "gate": one.gates[key],
                 "seed": c.seed,
-                "verdicts": {name: found[0] for name, found in verdicts.items()},
+                "verdicts": verdicts,
             }
         )
     return out

@@ -1,6 +1,6 @@
 """A run's folder opened to look: its last recipe, its view, its records. Never asks, never writes.
 
-Works while a run writes, without the judges' files, models or keys that the run used.
+Works while a run writes, on one snapshot, without the judges' files, models or keys that the run used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import orjson
 
 from prefsmith.errors import UsageError
 from prefsmith.export import Naming
+from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.outcomes import Record
@@ -32,13 +33,18 @@ class Folder:
     def __init__(self, path: Path, pair: Pairing | None = None) -> None:
         self.path = path
         self.ledger = Ledger.read(path)
-        kept = _last(self.ledger)
-        self.recipe = Recipe.model_validate(kept["recipe"])
-        plan = restored(kept["plan"], self.recipe, self.ledger)
+        try:
+            self.ledger.db.execute("BEGIN")
+            kept = _last(self.ledger)
+            self.recipe = Recipe.model_validate(kept["recipe"])
+            plan = restored(kept["plan"], self.recipe, self.ledger)
+            chosen = Selection(**_selection(self.ledger, kept["selection"]))
+        except BaseException:
+            self.ledger.close()
+            raise
+        self.view = View(chosen, plan, bytes.fromhex(kept["view"]))
         if pair is not None:
-            plan = replace(plan, rule=rule_of(pair, self.recipe.seed))
-        self.view = View(Selection(**_selection(self.ledger, kept["selection"])), plan, bytes.fromhex(kept["view"]))
-        self.kept: Json = kept
+            self.view = self.under(pair)
 
     def __enter__(self) -> Folder:
         return self
@@ -46,26 +52,63 @@ class Folder:
     def __exit__(self, *_: object) -> None:
         self.ledger.close()
 
+    def under(self, pair: Pairing) -> View:
+        """The same view, paired by another rule."""
+        return replace(self.view, plan=replace(self.view.plan, rule=rule_of(pair, self.recipe.seed)))
+
     def records(self, shift: int = 0) -> Iterator[Record]:
         return records(self.ledger.db, self.view, shift)
 
+    def samplers(self) -> dict[int, Json]:
+        """Descriptions of the view's samplers, by id."""
+        kept = {i: orjson.loads(text) for i, text in self.ledger.db.execute("SELECT id, json FROM sampler")}
+        return {c.sampler: {**kept[c.sampler], "model": c.wire_model} for c in self.view.plan.cells}
+
+    def judges(self) -> dict[int, str]:
+        """Names of the view's judges, by id, in the order in which they decide."""
+        plan = self.view.plan
+        return {x.judge: x.name for x in (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))}
+
     def naming(self, shift: int = 0) -> Naming:
-        """Descriptions of the view's samplers and names of its judges, for exporters and the summary."""
-        db, plan = self.ledger.db, self.view.plan
-        samplers = {i: orjson.loads(text) for i, text in db.execute("SELECT id, json FROM sampler")}
-        leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
-        tools = db.execute("SELECT 1 FROM prompt WHERE tools IS NOT NULL LIMIT 1").fetchone()
+        """What exporters need to know beside the records."""
         return Naming(
-            {c.sampler + shift: {**samplers[c.sampler], "model": c.wire_model} for c in plan.cells},
-            {x.judge + shift: x.name for x in leaves},
-            tools is not None,
+            {i + shift: described for i, described in self.samplers().items()},
+            {i + shift: name for i, name in self.judges().items()},
+            self._has_tools(),
         )
+
+    def _has_tools(self) -> bool:
+        """Some prompt of the view offers tools; others, that an earlier source brought, change no file."""
+        db, chosen = self.ledger.db, self.view.selection
+        if db.execute("SELECT 1 FROM prompt WHERE tools IS NOT NULL LIMIT 1").fetchone() is None:
+            return False
+        sql = (
+            "SELECT 1 FROM row r JOIN item i ON i.id = r.item JOIN prompt p ON p.id = i.prompt "
+            "WHERE r.source = ? AND r.line <= ? AND p.tools IS NOT NULL LIMIT 1"
+        )
+        return db.execute(sql, (chosen.source, chosen.last_line)).fetchone() is not None
 
 
 def last_recipe(path: Path) -> Recipe:
     """The recipe of the last session in a folder."""
     with Ledger.read(path) as ledger:
         return Recipe.model_validate(_last(ledger)["recipe"])
+
+
+def view_of(run: bytes, pair: Pairing | None) -> bytes:
+    """The view of a file: the run's, or the run's under another pairing rule."""
+    return run if pair is None else digest("view", [run.hex(), pair.model_dump(mode="json")])
+
+
+def pairing_of(ledger: Ledger, view: bytes) -> Pairing | None:
+    """The pairing rule under which a file of this view was exported; None for the run's own."""
+    row = ledger.db.execute("SELECT json FROM fact WHERE name = ?", (pairing_fact(view),)).fetchone()
+    return None if row is None else Pairing.model_validate(orjson.loads(row[0]))
+
+
+def pairing_fact(view: bytes) -> str:
+    """The name under which the ledger keeps that rule."""
+    return f"export.pair.{view.hex()}"
 
 
 def _last(ledger: Ledger) -> Any:

@@ -7,9 +7,11 @@ prompt with something owed leaves no span and is opened again by the next sessio
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+
+import orjson
 
 from prefsmith.ledger.done import Done
 from prefsmith.ledger.known import Known, Work
@@ -38,10 +40,13 @@ class Open:
 class Frontier:
     def __init__(self, db: sqlite3.Connection, view: View, window: int, progress: Progress) -> None:
         self._db, self._view, self._progress = db, view, progress
-        self._window, self._block = window, min(BLOCK, window)
+        # Small blocks in a small window: one that only opens when it is empty would wait for its slowest prompt.
+        self._window, self._block = window, max(1, min(BLOCK, window // 4))
         self._done = Done(db, view.hash)
         self._coming = self._unfinished()
         self._open: dict[int, Open] = {}
+        self._left: set[int] = set()
+        progress.earlier.update(_verdicts_of(db, view.plan.judges))
 
     def __len__(self) -> int:
         return len(self._open)
@@ -64,6 +69,9 @@ class Frontier:
                 break
             spans: dict[int, list[tuple[int, int]]] = {}
             for before, line, prompt in coming:
+                if prompt in self._left:
+                    self._progress.n_items_done += 1
+                    continue
                 holder = self._open.get(prompt)
                 (holder.spans if holder else spans.setdefault(prompt, [])).append((before, line))
             if spans:
@@ -85,8 +93,19 @@ class Frontier:
             for before, line in prompt.spans:
                 self._done.add(before, line, rows)
             rows.counts["items.done"] += len(prompt.spans)
+        else:
+            self._left.add(prompt.work.id)
         settled = look(self._view, prompt.work, prompt.known).settled
         self._progress.n_items_done += len(prompt.spans)
         self._progress.n_items_settled += len(prompt.spans)
-        self._progress.n_pairs += sum(len(settled[i.id].pairs) for i in prompt.work.items)
+        lines = {line for _, line in prompt.spans}
+        self._progress.n_pairs += sum(len(settled[i.id].pairs) for i in prompt.work.items if i.line in lines)
         self._progress.n_owed += len(prompt.owed)
+
+
+def _verdicts_of(db: sqlite3.Connection, judges: Collection[int]) -> dict[str, int]:
+    """How many verdicts these judges have in the ledger, by reason; those with a result under ""."""
+    sql = (
+        "SELECT coalesce(reason, ''), count(*) FROM verdict WHERE judge IN (SELECT value FROM json_each(?)) GROUP BY 1"
+    )
+    return dict(db.execute(sql, (orjson.dumps(list(judges)).decode(),)))

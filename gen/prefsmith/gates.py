@@ -39,7 +39,7 @@ def gated(
         out[key] = reason
         if reason is None:
             by_text.setdefault(completion.text, []).append(key)
-    for keys in by_text.values():
+    for keys in by_text.values() if len(by_text) < len(out) else ():
         if len(keys) > 1:
             stays = min(keys, key=lambda k: draw(seed, b"identical", of_prompt, samplers[k[0]], k[1]))
             out.update({k: Reason.IDENTICAL for k in keys if k != stays})

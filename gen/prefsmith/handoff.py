@@ -10,8 +10,7 @@ import orjson
 
 from prefsmith.errors import UsageError
 from prefsmith.export import Naming, Written, write
-from prefsmith.folder import ID_SHIFT, Folder
-from prefsmith.ledger.ids import digest
+from prefsmith.folder import ID_SHIFT, Folder, pairing_fact, view_of
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.recipe import Pairing
 
@@ -38,17 +37,20 @@ def export_job(
 
 
 def export_into(ledger: Ledger, folder: Path, formats: Sequence[str], pair: Pairing | None = None) -> list[Written]:
+    """Write files below the run's folder, and note them under the last session whose rows they can hold."""
     with Folder(folder, pair) as f:
         written = write(f.records(), formats, folder / "export", f.naming())
-        view = f.view.hash if pair is None else digest("view", [f.view.hash.hex(), pair.model_dump(mode="json")])
+        view = view_of(f.view.hash, pair)
     with ledger.transaction() as db:
+        last = db.execute("SELECT max(id) FROM session").fetchone()[0]
         for one in written:
             path = one.path.relative_to(folder).as_posix()
             db.execute("DELETE FROM export WHERE path = ?", (path,))
             db.execute(
                 "INSERT INTO export VALUES(NULL, ?, ?, ?, ?, ?, ?)",
-                (ledger.session, view, one.format, path, one.n_rows, one.sha256),
+                (last, view, one.format, path, one.n_rows, one.sha256),
             )
-        pairing = None if pair is None else pair.model_dump(mode="json")
-        db.execute("INSERT OR REPLACE INTO fact VALUES('export.pair', 0, ?)", (orjson.dumps(pairing).decode(),))
+        if pair is not None:
+            kept = orjson.dumps(pair.model_dump(mode="json")).decode()
+            db.execute("INSERT OR REPLACE INTO fact VALUES(?, 0, ?)", (pairing_fact(view), kept))
     return written

@@ -83,8 +83,8 @@ def _carried_out(
     settings = Settings(recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict)
     try:
         code = asyncio.run(session(ledger, view, backends, settings, on_progress, say))
-    except PrefsmithError as e:
-        ledger.end_session(e.exit_code)
+    except Exception as e:
+        ledger.end_session(e.exit_code if isinstance(e, PrefsmithError) else PrefsmithError.exit_code)
         raise
     if code in (0, ProviderError.exit_code):
         for written in export_into(ledger, ledger.folder, recipe.export):

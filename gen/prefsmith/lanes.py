@@ -18,12 +18,15 @@ Job = TypeVar("Job")
 FIRST_BLOCK_S: Final = 1.0
 LONGEST_BLOCK_S: Final = 60.0
 _DOWN_AFTER: Final = 20
-"""So many failures in a row, and two for each slot, with no success between: the provider is down, not unlucky."""
+DOWN_AFTER_S: Final = 5.0
+"""So many failures in a row, and two for each slot, for so long and with no success between: the provider is down, not
+unlucky. The time is for a run that was killed often: what keeps failing is then first in line, before what works."""
 
 
 class Lane(Generic[Job]):
-    def __init__(self, backend: Backend, limit: int) -> None:
+    def __init__(self, backend: Backend, limit: int, down_after_s: float = DOWN_AFTER_S) -> None:
         self.backend = backend
+        self._down_after_s = down_after_s
         self.limit = limit
         self.stopped: CallFailed | None = None
         self.closed = False
@@ -31,9 +34,10 @@ class Lane(Generic[Job]):
         self._heap: list[tuple[int, int, int, Job]] = []
         self._order = itertools.count()
         self._idle: list[asyncio.Future[None]] = []
-        self._blocked_until = 0.0
+        self._blocked = False
         self._n_429 = 0
         self._n_failed = 0
+        self._failing_since = 0.0
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -41,43 +45,50 @@ class Lane(Generic[Job]):
     def push(self, rank: int, opened: int, job: Job) -> None:
         """`rank`: how far its stage is; `opened`: the order in which its prompt was opened."""
         heapq.heappush(self._heap, (-rank, opened, next(self._order), job))
-        self._wake(1)
+        if not self._blocked:
+            self._wake(1)
 
     async def take(self) -> Job | None:
         """The next call to carry out; None when the lane is closed."""
         loop = asyncio.get_running_loop()
         while not self.closed:
-            wait_s = self._blocked_until - loop.time()
-            if wait_s > 0:
-                await asyncio.sleep(min(wait_s, 0.5))  # looks up now and then, so that a close is not missed
-            elif self._heap:
+            if self._heap and not self._blocked:
                 self.n_in_flight += 1
                 return heapq.heappop(self._heap)[3]
-            else:
-                idle = loop.create_future()
-                self._idle.append(idle)
-                await idle
+            idle = loop.create_future()
+            self._idle.append(idle)
+            await idle
         return None
 
     def back(self) -> None:
         """A job that was taken is no longer in flight."""
         self.n_in_flight -= 1
 
-    def succeeded(self) -> None:
+    def answered(self) -> None:
+        """The provider is up, whether it liked the call or not."""
         self._n_429 = self._n_failed = 0
 
     def limited(self, retry_after_s: float | None) -> None:
-        """A 429: nobody sends until the wait is over; without a word from the server it doubles."""
-        loop = asyncio.get_running_loop()
-        if self._blocked_until > loop.time():
+        """A 429: nobody sends until the wait is over; without a word from the server, and 0 is none, it doubles."""
+        if self._blocked:
             return  # the same episode
-        own = min(LONGEST_BLOCK_S, FIRST_BLOCK_S * 2**self._n_429)
-        self._n_429 += retry_after_s is None
-        self._blocked_until = loop.time() + (own if retry_after_s is None else retry_after_s)
+        self._blocked = True
+        if not retry_after_s:
+            retry_after_s = min(LONGEST_BLOCK_S, FIRST_BLOCK_S * 2**self._n_429)
+            self._n_429 += 1
+        asyncio.get_running_loop().call_later(retry_after_s, self._unblock)
+
+    def _unblock(self) -> None:
+        self._blocked = False
+        self._wake(len(self._heap))
 
     def failed(self, error: CallFailed) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._n_failed == 0:
+            self._failing_since = now
         self._n_failed += 1
-        if error.stops_endpoint or self._n_failed >= max(_DOWN_AFTER, 2 * self.limit):
+        many = self._n_failed >= max(_DOWN_AFTER, 2 * self.limit)
+        if error.stops_endpoint or (many and now - self._failing_since >= self._down_after_s):
             self.stopped = self.stopped or error
 
     def drop_all(self) -> list[Job]:

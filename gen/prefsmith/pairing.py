@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from prefsmith.ledger.ids import draw
 from prefsmith.outcomes import Key, Pair
@@ -38,29 +38,48 @@ class Scored(NamedTuple):
     score: float
 
 
-_TIE_DRAW: Final = b"pair"
-
-
 def pairs(rule: Rule, candidates: Sequence[Scored], judge: int, of_item: bytes) -> tuple[Pair, ...] | Reason:
     """The pairs of one item, best first, or why there is none. Needs two scored candidates."""
-    drawn = sorted(candidates, key=lambda c: draw(rule.seed, _TIE_DRAW, of_item, c.of_sampler, c.key[1]))
     if rule.strategy == "correct_incorrect":
-        right = [c for c in drawn if c.score >= rule.correct]
-        wrong = [c for c in drawn if c.score < rule.correct]
+        right = [c for c in candidates if c.score >= rule.correct]
+        wrong = [c for c in candidates if c.score < rule.correct]
         if not wrong:
             return Reason.ALL_RIGHT
         if not right:
             return Reason.ALL_WRONG
-        # Each side was shuffled by one draw; the second side needs its own, or both picks would hang together.
-        wrong.sort(key=lambda c: draw(rule.seed, b"wrong", of_item, c.of_sampler, c.key[1]))
-        sides = list(zip(right, wrong, strict=False))
+        sides = list(zip(_drawn(rule, b"right", of_item, right), _drawn(rule, b"wrong", of_item, wrong), strict=False))
     else:
-        best = sorted(drawn, key=lambda c: -c.score)
-        worst = sorted(drawn, key=lambda c: c.score)
-        sides = [(b, w) for b, w in zip(best, worst, strict=True) if b.score > w.score]
+        best = _ranked(rule, of_item, candidates)
+        sides = [(b, w) for b, w in zip(best, reversed(best), strict=True) if b.score > w.score]
         if not sides:
             return Reason.TIE
     return _kept(rule, sides, judge)
+
+
+def _ranked(rule: Rule, of_item: bytes, candidates: Sequence[Scored]) -> list[Scored]:
+    """Highest score first; equal ones in a drawn order."""
+    by_score: dict[float, list[Scored]] = {}
+    for c in candidates:
+        by_score.setdefault(c.score, []).append(c)
+    return [c for score in sorted(by_score, reverse=True) for c in _drawn(rule, b"equal", of_item, by_score[score])]
+
+
+def _drawn(rule: Rule, what: bytes, of_item: bytes, equals: list[Scored]) -> list[Scored]:
+    """A seeded shuffle of completions that nothing else tells apart.
+
+    It starts from the order of their hashes, which is the same in every ledger and says nothing of temperature.
+    """
+    if len(equals) < 2:
+        return equals
+    left = sorted(equals, key=lambda c: (c.of_sampler, c.key[1]))
+    state = draw(rule.seed, what, of_item)
+    out = []
+    while left:
+        state, i = divmod(state, len(left))
+        out.append(left.pop(i))
+        if state < len(left) ** 2:  # too few bits left to pick evenly
+            state = draw(rule.seed, what, of_item, len(left))
+    return out
 
 
 def _kept(rule: Rule, sides: Sequence[tuple[Scored, Scored]], judge: int) -> tuple[Pair, ...] | Reason:

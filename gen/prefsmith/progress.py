@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
+
+from prefsmith.outcomes import Judged
 
 ENOUGH_VERDICTS: Final = 200
 """Below this many verdicts a share says little."""
@@ -12,7 +15,8 @@ ENOUGH_VERDICTS: Final = 200
 
 @dataclass(slots=True)
 class Progress:
-    """Counts of this session, except `n_items` and `n_items_done`, which are the view's."""
+    """Counts of this session, except `n_items` and `n_items_done`, which are the view's, and `earlier`: verdicts of the
+    view's judges from sessions before, by reason, "" for those with a result."""
 
     n_items: int = 0
     n_items_done: int = 0
@@ -23,6 +27,7 @@ class Progress:
     n_completions: int = 0
     n_verdicts: int = 0
     n_no_verdict: Counter[str] = field(default_factory=Counter)
+    earlier: Counter[str] = field(default_factory=Counter)
     n_tokens: int = 0
     n_owed: int = 0
     elapsed_s: float = 0.0
@@ -34,14 +39,22 @@ class Progress:
             return None
         return self.elapsed_s / self.n_items_settled * (self.n_items - self.n_items_done)
 
+    def judged(self, verdicts: Iterable[Judged]) -> None:
+        for one in verdicts:
+            self.n_verdicts += 1
+            if one.reason is not None:
+                self.n_no_verdict[one.reason] += 1
+
     def too_many_without(self, most: float) -> str | None:
         """What to tell when more than this share of the verdicts has no result."""
-        missing = self.n_no_verdict.total()
-        if self.n_verdicts < ENOUGH_VERDICTS or missing <= most * self.n_verdicts:
+        # A folder that failed goes on failing: each further run would pay for as many verdicts before it stops.
+        total = self.n_verdicts + self.earlier.total()
+        missing = self.n_no_verdict.total() + self.earlier.total() - self.earlier[""]
+        if total < ENOUGH_VERDICTS or missing <= most * total:
             return None
-        reason, count = self.n_no_verdict.most_common(1)[0]
+        reason, count = (self.n_no_verdict + self.earlier - Counter({"": self.earlier[""]})).most_common(1)[0]
         return (
-            f"{missing / self.n_verdicts:.1%} of {self.n_verdicts} verdicts have no result, most often {reason} "
+            f"{missing / total:.1%} of {total} verdicts have no result, most often {reason} "
             f"({count}); max_no_verdict is {most:.1%}. `prefsmith explain RUN ID` shows the replies; mend the judge or "
             "raise max_no_verdict, then run again"
         )

@@ -7,8 +7,11 @@ read back row by row. Asks no model; changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,22 @@ import orjson
 
 from prefsmith.errors import UsageError
 from prefsmith.export import verify_file
-from prefsmith.folder import Folder
+from prefsmith.export.files import sha256_of
+from prefsmith.folder import Folder, pairing_of, view_of
 from prefsmith.judging.graders import Grader, GraderPool, make_grader
 from prefsmith.judging.parse import READ_VERSION, read_choice, read_score
-from prefsmith.ledger.ids import digest
+from prefsmith.ledger.done import Done
+from prefsmith.ledger.ids import digest, reads_hash
+from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.read import as_generated, as_judged, shown_ids, works
 from prefsmith.ledger.verify import verify
 from prefsmith.outcomes import Score
-from prefsmith.recipe import Pairing
-from prefsmith.records import Json
+from prefsmith.reasons import Reason
+from prefsmith.records import Item
+from prefsmith.stages.view import records, seen
 
 _SAME = 1e-9
+_Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +47,13 @@ class Report:
 
 def verify_folder(path: Path, sample: int) -> Report:
     """Check a run, also a live one. `sample`: most grader verdicts to grade again, spread over the prompts."""
+    lines: list[str] = []
+    if damages := _ledger(path, lines):
+        # What hangs together by ids cannot be judged on a ledger that is not whole.
+        return Report(tuple(damages), tuple(lines))
     with Folder(path) as folder:
-        db = folder.ledger.db
-        damages = list(verify(folder.ledger))
-        counts = {t: db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("call", "completion", "verdict")}
-        lines = ["ledger: " + ", ".join(f"{n:,} {t}s" for t, n in counts.items()) + " checked"]
-        if damages:
-            # What hangs together by ids cannot be judged on a ledger that is not whole.
-            return Report(tuple(damages), tuple(lines))
-        n_graded, found = asyncio.run(_graded_again(folder, sample, lines))
-        damages += found
-        lines.append(f"graders: {n_graded:,} verdicts graded again")
+        damages += _view(folder)
+        damages += asyncio.run(_graded_again(folder, sample, lines))
         readings = list(_read_again(folder))
         damages += [damage for damage in readings if damage]
         lines.append(f"judges: {len(readings):,} verdicts read again from their replies")
@@ -59,10 +63,40 @@ def verify_folder(path: Path, sample: int) -> Report:
     return Report(tuple(damages), tuple(lines))
 
 
-async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> tuple[int, list[str]]:
-    db, plan, damages, n = folder.ledger.db, folder.view.plan, list[str](), 0
+def _ledger(path: Path, lines: list[str]) -> list[str]:
+    try:
+        with Ledger.read(path) as ledger:
+            damages = list(verify(ledger))
+            if not damages:
+                sql = "SELECT count(*) FROM "
+                counts = {t: ledger.db.execute(sql + t).fetchone()[0] for t in ("call", "completion", "verdict")}
+                lines.append("ledger: " + ", ".join(f"{n:,} {t}s" for t, n in counts.items()) + " checked")
+            return damages
+    except UsageError as e:
+        if not isinstance(e.__cause__, sqlite3.DatabaseError):
+            raise
+        return [f"ledger.db cannot be read: {e.__cause__}"]
+
+
+def _view(folder: Folder) -> Iterator[str]:
+    """The last recipe has its items, and what is noted as finished is."""
+    db, chosen = folder.ledger.db, folder.view.selection
+    sql = "SELECT count(*) FROM row WHERE source = ? AND line <= ? AND item IS NOT NULL AND reason IS NULL"
+    n_items = db.execute(sql, (chosen.source, chosen.last_line)).fetchone()[0]
+    if n_items != chosen.n_items:
+        yield f"source {chosen.source}: the recipe took {chosen.n_items} items, {n_items} are here"
+    done = Done(db, folder.view.hash)
+    for one in seen(db, folder.view, bodies=False):
+        for item in one.work.items:
+            if one.settled[item.id].reason is Reason.INCOMPLETE and item.line in done:
+                yield f"item {item.hash.hex()} (line {item.line}): noted as finished, but something of it is missing"
+
+
+async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> list[str]:
+    db, damages, n = folder.ledger.db, list[str](), 0
     async with GraderPool() as pool:
-        for spec, leaf in zip(folder.recipe.judge, plan.leaves, strict=False):
+        # A confirming judge is the last entry of the recipe and no leaf of the plan.
+        for spec, leaf in zip(folder.recipe.judge, folder.view.plan.leaves, strict=False):
             if leaf.role != "grader":
                 continue
             try:
@@ -75,43 +109,33 @@ async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> tuple[
                 continue
             total = db.execute("SELECT count(*) FROM verdict WHERE judge = ?", (leaf.judge,)).fetchone()[0]
             step = max(1, total // max(1, sample))
-            for prompt, chosen in _spread(db, leaf.judge, step):
-                damages += [d async for d in _regrade(folder, pool, grader, leaf.reads, prompt, chosen)]
-                n += len(chosen)
-    return n, damages
-
-
-def _spread(db: Any, judge: int, step: int) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
-    """Verdicts of every so many prompts, by prompt."""
-    sql = (
-        "SELECT v.prompt, r.hash, v.shown, v.kind, v.value, v.p, v.choice, v.reason FROM verdict v "
-        "JOIN reads r ON r.id = v.reads WHERE v.judge = ? AND v.prompt % ? = 0 ORDER BY v.prompt"
-    )
-    held: list[tuple[Any, ...]] = []
-    for row in db.execute(sql, (judge, step)):
-        if held and held[0][0] != row[0]:
-            yield held[0][0], held
-            held = []
-        held.append(row)
-    if held:
-        yield held[0][0], held
+            sql = (
+                "SELECT v.prompt, r.hash, v.shown, v.kind, v.value, v.p, v.choice, v.reason FROM verdict v "
+                "JOIN reads r ON r.id = v.reads WHERE v.judge = ? AND v.prompt % ? = 0 ORDER BY v.prompt, v.reads"
+            )
+            for (prompt, of), rows in groupby(db.execute(sql, (leaf.judge, step)), itemgetter(0, 1)):
+                items = [i.item for i in works(db, folder.view.selection, [prompt])[0].items]
+                item = next((i for i in items if reads_hash(i, leaf.reads) == of), None)
+                if item is not None:  # else an item outside the present view
+                    held = list(rows)
+                    damages += [d async for d in _regrade(db, pool, grader, item, held)]
+                    n += len(held)
+    lines.append(f"graders: {n:,} verdicts graded again")
+    return damages
 
 
 async def _regrade(
-    folder: Folder, pool: GraderPool, grader: Grader, reads: tuple[str, ...] | None, prompt: int, held: list[Any]
-) -> Any:
-    db = folder.ledger.db
-    items = {}
-    for item in works(db, folder.view.selection, [prompt])[0].items:
-        items[digest("reads", item.item.read(reads))] = item.item
-    for _, of, shown, kind, value, p, choice, reason in held:
-        if of not in items:
-            continue  # an item outside the present view
-        body = db.execute("SELECT body FROM text WHERE id = ?", (shown_ids(shown)[0],)).fetchone()[0]
-        text = orjson.loads(body).get("content") or ""
-        again = (await pool.grade(grader, [text], items[of]))[0]
+    db: sqlite3.Connection, pool: GraderPool, grader: Grader, item: Item, held: list[_Row]
+) -> AsyncIterator[str]:
+    """Verdicts on texts of one prompt that read the same columns."""
+    sql = "SELECT body FROM text WHERE id = ?"
+    bodies = [db.execute(sql, (shown_ids(row[2])[0],)).fetchone()[0] for row in held]
+    scores = await pool.grade(grader, [orjson.loads(body).get("content") or "" for body in bodies], item)
+    for (prompt, _, shown, kind, value, p, choice, reason), again in zip(held, scores, strict=True):
         kept = as_judged(kind, value, p, choice, reason)
-        if not _equal(again, kept):
+        # How long a text took says something about the machine, not about the ledger.
+        timed_out = Reason.GRADER_TIMEOUT in (kept.reason, again.reason)
+        if not timed_out and not _equal(again, kept):
             yield f"verdict of prompt {prompt} by {grader.name} on text {shown}: kept {kept}, graded again {again}"
 
 
@@ -143,22 +167,37 @@ def _read_again(folder: Folder) -> Iterator[str | None]:
 
 
 def _files(folder: Folder) -> Iterator[tuple[str, list[str]]]:
-    kept = folder.ledger.db.execute("SELECT view, format, path, sha256, n_rows FROM export ORDER BY id").fetchall()
-    for view, form, path, sha256, n_rows in kept:
-        pair, of = _pairing(folder), folder.view.hash
-        if view not in (of, _view_with(of, pair)):
-            yield f"{path}: written by an earlier recipe; `prefsmith export {folder.path}` writes it again", []
+    kept = folder.ledger.db.execute("SELECT session, view, format, path, sha256, n_rows FROM export ORDER BY id")
+    for session, of, form, path, sha256, n_rows in kept.fetchall():
+        place = folder.path / path
+        if not place.is_file():
+            yield f"{path}: {n_rows:,} rows were written", [f"{path}: the file is missing"]
             continue
-        with Folder(folder.path, pair if view != of else None) as f:
-            found = verify_file(folder.path / path, form, sha256, f.records(), f.naming())
-        yield f"{path}: {n_rows:,} rows read back", found
+        found, since = sha256_of(place), _since(folder, session, of)
+        if since is not None and (found == sha256 or not _unfinished(folder)):
+            damage = [] if found == sha256 else [f"{path}: sha256 is {found}, it was {sha256} when written"]
+            again = f"`prefsmith export {folder.path}` writes it again"
+            yield f"{path}: {n_rows:,} rows, {since}, so only its sum was checked; {again}", damage
+            continue
+        # A session that was killed, or goes on, may have written the file anew before it could note that.
+        noted = sha256 if since is None else found
+        pair = pairing_of(folder.ledger, of)
+        view = folder.view if pair is None else folder.under(pair)
+        damage = verify_file(place, form, noted, records(folder.ledger.db, view), folder.naming())
+        yield f"{path}: {n_rows:,} rows read back", damage
 
 
-def _pairing(folder: Folder) -> Pairing | None:
-    row = folder.ledger.db.execute("SELECT json FROM fact WHERE name = 'export.pair' ORDER BY t DESC").fetchone()
-    kept: Json = orjson.loads(row[0]) if row else None
-    return None if kept is None else Pairing.model_validate(kept)
+def _since(folder: Folder, session: int | None, view: bytes) -> str | None:
+    """Why a file need not hold what the folder holds now; None when it must."""
+    db, pair = folder.ledger.db, pairing_of(folder.ledger, view)
+    recipes = dict(db.execute("SELECT id, recipe FROM session"))
+    if view != view_of(folder.view.hash, pair) or recipes.get(session) != recipes[max(recipes)]:
+        return "written under an earlier recipe"
+    last = db.execute("SELECT session FROM call ORDER BY id DESC LIMIT 1").fetchone()
+    return "written before the run went on" if last and session is not None and last[0] > session else None
 
 
-def _view_with(of: bytes, pair: Pairing | None) -> bytes:
-    return of if pair is None else digest("view", [of.hex(), pair.model_dump(mode="json")])
+def _unfinished(folder: Folder) -> bool:
+    """The last session was killed, or is running now."""
+    last = folder.ledger.db.execute("SELECT t_end FROM session ORDER BY id DESC LIMIT 1").fetchone()
+    return bool(last[0] is None)

@@ -47,14 +47,17 @@ async def session(
         try:
             code = await engine.run()
         finally:
-            if ticker:
+            if ticker and on_progress:
                 ticker.cancel()
+                on_progress(engine.progress)
         for lane in lanes.values():
             if lane.stopped:
                 say(f"{lane.backend.endpoint} was given up: {lane.stopped.detail}; mend it and run again to go on")
         if engine.progress.n_owed:
             failed = ", ".join(f"{n} {why}" for why, n in engine.progress.n_calls_failed.most_common())
-            say(f"{engine.progress.n_owed} calls are still owed ({failed}); run again to go on")
+            unseen = engine.progress.n_items - engine.progress.n_items_done
+            more = f", and {unseen} items were not begun" if unseen else ""
+            say(f"{engine.progress.n_owed} calls are still owed ({failed}){more}; run again to go on")
     return code
 
 

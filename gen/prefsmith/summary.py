@@ -6,17 +6,18 @@ each with one reason. Works on a run that is still being written.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefsmith.folder import Folder
-from prefsmith.outcomes import Key
+from prefsmith.ledger.ids import reads_hash
+from prefsmith.ledger.known import OpenItem
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
-from prefsmith.stages.view import Seen, after_cut, margin_cut, seen
+from prefsmith.stages.score import lacks
+from prefsmith.stages.view import Seen, View, after_cut, margin_cut, seen
 
 ENOUGH_PAIRS = 500
 """Below this preference tuning is rarely worth a run: guides ask for 500 to 1,000 pairs at least."""
@@ -27,6 +28,7 @@ class _ByTemperature:
     n_completions: int = 0
     n_finished: int = 0
     n_tokens: int = 0
+    n_judged: int = 0
     n_scored: int = 0
     n_right: int = 0
     n_chosen: int = 0
@@ -40,7 +42,7 @@ class _ByTemperature:
             "n_completions": self.n_completions,
             "finished": self.n_finished / n,
             "distinct": self.n_distinct / n,
-            "pass_rate": self.n_right / n if self.n_scored else None,
+            "pass_rate": self.n_right / self.n_judged if self.n_scored else None,
             "mean_tokens": self.n_tokens / n,
             "n_chosen": self.n_chosen,
             "n_rejected": self.n_rejected,
@@ -112,9 +114,8 @@ def _rows(folder: Folder) -> Json:
 
 def _counted(folder: Folder) -> _Counts:
     counts, plan = _Counts(), folder.view.plan
-    described = folder.naming().samplers
+    described = folder.samplers()
     temperatures = {c.sampler: float(described[c.sampler]["temperature"]) for c in plan.cells}
-    names = {leaf.judge: leaf.name for leaf in plan.leaves}
     cut = margin_cut(folder.ledger.db, folder.view)
     units = sum(c.n for c in plan.cells)
     for one in seen(folder.ledger.db, folder.view, bodies=False):
@@ -123,6 +124,7 @@ def _counted(folder: Folder) -> _Counts:
         counts.closed.update(r.value for r in one.known.closed.values())
         counts.gates.update(r.value for r in one.gates.values() if r is not None)
         _add_samples(counts, one, temperatures)
+        _add_verdicts(counts, one, folder.view)
         for item in one.work.items:
             settled = after_cut(one.settled[item.id], cut)
             counts.n_items += 1
@@ -130,7 +132,7 @@ def _counted(folder: Folder) -> _Counts:
             counts.n_with_pair += bool(settled.pairs)
             if settled.reason is not None:
                 counts.without[settled.reason.value] += 1
-            _add_scores(counts, settled.scores, one, temperatures, names, plan.rule.correct)
+            _add_scores(counts, one, item, folder.view, temperatures)
             for pair in settled.pairs:
                 counts.by_temperature[temperatures[pair.chosen[0]]].n_chosen += 1
                 counts.by_temperature[temperatures[pair.rejected[0]]].n_rejected += 1
@@ -150,22 +152,33 @@ def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float]) -> 
         counts.by_temperature[t].n_distinct += len(distinct)
 
 
-def _add_scores(
-    counts: _Counts, scores: dict[Key, dict[int, float | Reason]] | Json, one: Seen, temperatures: dict[int, float],
-    names: dict[int, str], correct: float,
-) -> None:  # fmt: skip
-    first = next(iter(names), None)
-    for key, by_judge in scores.items():
-        if one.gates[key] not in (None, Reason.IDENTICAL):
-            continue
-        for judge, value in by_judge.items():
-            tally = counts.verdicts.setdefault(names[judge], Counter())
-            tally[value.value if isinstance(value, Reason) else "scored"] += 1
-        value = None if first is None else by_judge.get(first)
-        if isinstance(value, float | int) and not isinstance(value, Reason):
-            at = counts.by_temperature[temperatures[key[0]]]
-            at.n_scored += 1
-            at.n_right += value >= correct
+def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperatures: dict[int, float]) -> None:
+    """The pass rate by the first judge, of the completions that it judged or that never got so far. An item that lacks
+    what this judge needs, or is not finished, says nothing about a temperature."""
+    settled, first = one.settled[item.id], view.plan.leaves[0]
+    if settled.reason is Reason.INCOMPLETE or lacks(first, item.item):
+        return
+    for key, gate in one.gates.items():
+        at = counts.by_temperature[temperatures[key[0]]]
+        value = settled.scores.get(key, {}).get(first.judge)
+        if gate not in (None, Reason.IDENTICAL):
+            at.n_judged += 1
+        elif value is not None:
+            at.n_judged += 1
+            at.n_scored += not isinstance(value, Reason)
+            at.n_right += not isinstance(value, Reason) and value >= view.plan.rule.correct
+
+
+def _add_verdicts(counts: _Counts, one: Seen, view: View) -> None:
+    """Each verdict of the view once: equal texts share theirs, and so do items that a judge reads alike."""
+    plan = view.plan
+    passed = {one.known.completions[key].text for key, gate in one.gates.items() if gate is None}
+    for leaf in (*plan.leaves, *((plan.confirm,) if plan.confirm else ())):
+        asked = {reads_hash(item.item, leaf.reads) for item in one.work.items}
+        tally = counts.verdicts.setdefault(leaf.name, Counter())
+        for (judge, reads, shown, _), verdict in one.known.verdicts.items():
+            if judge == leaf.judge and reads in asked and passed.issuperset(shown):
+                tally["scored" if verdict.reason is None else verdict.reason.value] += 1
 
 
 def _cost(folder: Folder, n_pairs: int) -> Json:
@@ -184,9 +197,11 @@ def _cost(folder: Folder, n_pairs: int) -> Json:
         completion += c or 0
         nanousd += cost or 0
         unpriced += n - priced if status == "ok" else 0
-    now = time.time()
-    spans = db.execute("SELECT t_start, t_end FROM session").fetchall()
-    seconds = sum((end or now) - start for start, end in spans)
+    # A session that was killed, or still runs, lasted until its last reply.
+    seconds = db.execute(
+        "SELECT coalesce(sum(coalesce(s.t_end, k.last, s.t_start) - s.t_start), 0.0) FROM session s LEFT JOIN "
+        "(SELECT session, max(t_sent + wall_s) AS last FROM call GROUP BY session) k ON k.session = s.id"
+    ).fetchone()[0]
     each = max(1, n_pairs)
     return {
         "n_calls": n_calls,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -96,6 +98,28 @@ def test_the_server_takes_no_requests_of_others_and_is_gone_after_close():
         return refused.value.code
 
     assert asyncio.run(main()) == 401
+
+
+ON_ONE_CORE = """
+import asyncio, os
+from prefsmith.backends import resolve
+from prefsmith.errors import UsageError
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+async def main():
+    for _ in range(3):
+        backend = resolve("embedded:tiny", {}).make()
+        try:
+            await backend.open((), 600)
+        except UsageError:
+            await backend.close()
+asyncio.run(main())
+"""
+
+
+def test_a_server_stopped_right_after_its_start_does_not_hang():
+    """llama.cpp waits for ever for a task loop that was told to end before it began: on one core, each time."""
+    subprocess.run([sys.executable, "-c", ON_ONE_CORE], timeout=30, check=True)
 
 
 def test_control_tokens_and_context_are_known_before_opening():

@@ -60,8 +60,8 @@ def test_every_part_holds_only_prompts_of_its_split(tasks: ModuleType) -> None:
     rng = random.Random(0)
     parts = {
         "train": {tasks.draw_example(rng, careless=True).prompt for _ in range(3_000)},
-        "demo": {row["prompt"] for row in rows("demo.jsonl")},
-        "eval": {row["prompt"] for row in rows("demo-eval.jsonl")},
+        "demo": {row["prompt"] for row in rows("tiny.jsonl")},
+        "eval": {row["prompt"] for row in rows("tiny-eval.jsonl")},
     }
     assert [{tasks.split(prompt) for prompt in prompts} for prompts in parts.values()] == [{name} for name in parts]
     # The rule is part of the shipped data: prompts of one part may not move when somebody rewrites `split`.
@@ -96,19 +96,19 @@ def test_system_messages_and_clean_shares_hold(tasks: ModuleType) -> None:
 
 def test_demo_files_are_what_the_generator_writes(tasks: ModuleType, tmp_path: Path) -> None:
     tasks.write_demo(tmp_path)
-    for name in ("demo.jsonl", "demo-eval.jsonl"):
+    for name in ("tiny.jsonl", "tiny-eval.jsonl"):
         assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
 
 
 def test_references_are_right_and_ids_unique() -> None:
-    for name in ("demo.jsonl", "demo-eval.jsonl"):
+    for name in ("tiny.jsonl", "tiny-eval.jsonl"):
         read = rows(name)
         assert all(grade_demo(row["reference"], row["check"]) == 1.0 for row in read)
         assert len({row["id"] for row in read}) == len({row["prompt"] for row in read}) == len(read)
 
 
 def test_the_first_300_demo_prompts_hold_all_families_evenly(tasks: ModuleType) -> None:
-    counts = Counter(row["category"] for row in rows("demo.jsonl")[:300])
+    counts = Counter(row["category"] for row in rows("tiny.jsonl")[:300])
     assert set(counts) == set(tasks.FAMILIES)
     assert set(counts.values()) == {23, 24}
 
@@ -259,7 +259,7 @@ def test_greedy_texts_of_both_forms_agree(
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(TRAINED, dtype=train.torch.float32)
-    prompts = [row["prompt"] for row in rows("demo-eval.jsonl")[:300]]
+    prompts = [row["prompt"] for row in rows("tiny-eval.jsonl")[:300]]
     wanted = bench("evaluate").complete(model, tokenizer, [f"<|user|>{p}<|assistant|>" for p in prompts], 0.0, 0)
     got = [
         ask(

@@ -95,7 +95,11 @@ class Embedded:
 
     async def open(self, longest: Sequence[tuple[Message, ...]], extra_tokens: int) -> None:
         if self._client is None:
-            url = await asyncio.to_thread(self._started, longest, extra_tokens)
+            try:
+                url = await asyncio.to_thread(self._started, longest, extra_tokens)
+            except BaseException:
+                self._stop()
+                raise
             self._client = OpenAICompatible(
                 target=self.target,
                 endpoint=self.endpoint,
@@ -115,7 +119,6 @@ class Embedded:
         n_prompt = max((self._n_tokens(url, messages) for messages in longest), default=0)
         needed = n_prompt + extra_tokens
         if needed > cap:
-            self._stop()
             lower = f"lower max_tokens to {cap - n_prompt}, " if n_prompt < cap else ""
             raise UsageError(
                 f"embedded:{self._name} holds {cap} tokens of prompt and answer together; the longest prompt has "
@@ -143,6 +146,7 @@ class Embedded:
         params.model_alias = {self._model}
         params.n_parallel, params.n_ctx = slots, self._n_ctx * slots
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.endpoint_slots = True
         params.use_jinja, params.warmup, params.ui, params.verbosity = True, False, False, 0
         # The store of finished prompts may grow to 8 GiB, and made nothing faster.
         params.cache_ram_mib = 0
@@ -154,7 +158,11 @@ class Embedded:
                 f"llama.cpp cannot load {str(self._gguf.path)!r} ({error}): its header is whole, so the architecture "
                 "may be newer than this build, or there is too little memory"
             ) from None
-        return str(self._server.listening_address)
+        url = str(self._server.listening_address)
+        # The constructor returns before the server's task loop runs, and a server that is dropped before that waits
+        # for its loop for ever (on one core each time, on two 1 in 200). The loop itself answers /slots.
+        self._asked(url, "/slots", None)
+        return url
 
     def _n_tokens(self, url: str, messages: tuple[Message, ...]) -> int:
         """Tokens of a conversation as the model's template writes it."""
@@ -164,8 +172,10 @@ class Embedded:
         )
 
     def _asked(self, url: str, path: str, body: Json) -> Json:
+        """A GET for a body of None, else a POST."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-        request = urllib.request.Request(url + path, json.dumps(body).encode(), headers)
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url + path, data, headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=60) as response:

@@ -87,7 +87,7 @@ class ModelJudge:
                 raise ValueError("a repair turn needs the reply that could not be read")
             messages += self._repair_turns(previous)
         elif step is Step.FRESH:
-            seed = draw(seed, "fresh") >> 33  # 31 bits, as ids.base_seed
+            seed = draw(seed, b"fresh") >> 33  # 31 bits, as ids.base_seed
             if sampling.temperature == 0:
                 sampling = replace(sampling, temperature=FRESH_TEMPERATURE)
         elif step is Step.LONGER:

@@ -19,12 +19,13 @@ class Done:
         self._view = view
         self._last: dict[int, int] = dict(db.execute("SELECT first, last FROM done WHERE view = ?", (view,)))
         self._first = {last: first for first, last in self._last.items()}
-        self._starts = sorted(self._last)
+        self._starts, self._ends = sorted(self._last), sorted(self._last.values())
 
     def __contains__(self, line: int) -> bool:
-        """Asked only of spans that were there at the start: the engine knows what it finished itself."""
+        """Finished before this session: the engine knows what it finished itself, and spans that grow meanwhile must
+        not hide what they swallow."""
         i = bisect_right(self._starts, line) - 1
-        return i >= 0 and line <= self._last.get(self._starts[i], -1)
+        return i >= 0 and line <= self._ends[i]
 
     def add(self, before: int, line: int, rows: Rows) -> None:
         """`line` is finished; `before` is the view's line before it, 0 for the first."""

@@ -40,8 +40,14 @@ def judge_hash(described: Json) -> bytes:
     return digest("judge", described)
 
 
+NO_READS = digest("reads", {})
+"""Hash of what a judge reads that names no column, or none that the item has."""
+
+
 def reads_hash(item: Item, names: Sequence[str] | None) -> bytes:
     """Hash of the columns that a judge names; a judge that reads none has the same one everywhere."""
+    if names is not None and not names:
+        return NO_READS
     return digest("reads", item.read(names))
 
 
@@ -54,7 +60,9 @@ def base_seed(run_seed: int, of_prompt: bytes, of_sampler: bytes) -> int:
     return int.from_bytes(of_both.digest(), "big") >> 33
 
 
-def draw(seed: int, *parts: bytes | int | str) -> int:
+def draw(seed: int, *parts: bytes | int) -> int:
     """A reproducible 64-bit draw: ties and random picks come from here, never from a position."""
-    raw = b"\x1f".join(p if isinstance(p, bytes) else str(p).encode() for p in (seed, *parts))
-    return int.from_bytes(blake2b(raw, digest_size=8, person=b"draw").digest(), "big")
+    raw = blake2b(b"%d" % seed, digest_size=8, person=b"draw")
+    for part in parts:
+        raw.update(b"\x1f" + part if isinstance(part, bytes) else b"\x1f%d" % part)
+    return int.from_bytes(raw.digest(), "big")

@@ -48,10 +48,8 @@ def ingest(ledger: Ledger, source: Source, mapping: str, limit: int | None) -> S
     `mapping`: a digest of what turns a line into an item; the same file mapped otherwise is another source.
     """
     stamp = f"{source.stamp()} {mapping}"
-    found = ledger.db.execute(
-        "SELECT id, hash, n_rows, complete FROM source WHERE uri = ? AND stamp = ? ORDER BY id DESC",
-        (source.uri, stamp),
-    ).fetchone()
+    # A stream's stamp does not tell one content from another: it is always hashed.
+    found = None if source.stamp() == STREAM_STAMP else _stored(ledger, source.uri, stamp)
     if found is None:
         of = source.hash()
         found = ledger.db.execute("SELECT id, hash, n_rows, complete FROM source WHERE hash = ?", (of,)).fetchone()
@@ -67,12 +65,7 @@ def ingest(ledger: Ledger, source: Source, mapping: str, limit: int | None) -> S
     return _select(ledger, source_id, of, limit)
 
 
-def is_stream(source: Source) -> bool:
-    """A stream has no stamp that tells one content from another: it is always hashed."""
-    return source.stamp() == STREAM_STAMP
-
-
-def stored(ledger: Ledger, uri: str, stamp: str) -> tuple[int, bytes, int, int] | None:
+def _stored(ledger: Ledger, uri: str, stamp: str) -> tuple[int, bytes, int, int] | None:
     """(id, hash, rows read, complete) of the source that was last read under this name and stamp."""
     sql = "SELECT id, hash, n_rows, complete FROM source WHERE uri = ? AND stamp = ? ORDER BY id DESC"
     found: tuple[int, bytes, int, int] | None = ledger.db.execute(sql, (uri, stamp)).fetchone()
@@ -81,7 +74,7 @@ def stored(ledger: Ledger, uri: str, stamp: str) -> tuple[int, bytes, int, int] 
 
 def stored_stream(ledger: Ledger, mapping: str, limit: int | None) -> Selection | None:
     """The standard input that this folder has read whole, if it has: a stream cannot be read twice."""
-    found = stored(ledger, "-", f"{STREAM_STAMP} {mapping}")
+    found = _stored(ledger, "-", f"{STREAM_STAMP} {mapping}")
     return _select(ledger, found[0], found[1], limit) if found and found[3] else None
 
 

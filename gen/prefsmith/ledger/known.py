@@ -61,7 +61,8 @@ class Tried(NamedTuple):
 class Known:
     """Everything the ledger holds of one prompt; grows only by what has been committed.
 
-    `bodies`: text id -> the assistant message as canonical JSON; a reader may leave long ones out.
+    `bodies`: text id -> the assistant message as canonical JSON; a reader may leave long ones out. `text_ids` is the
+    same the other way round, for writers.
     `damaged`: texts that held a lone surrogate.
     """
 
@@ -71,12 +72,11 @@ class Known:
     tried: dict[VerdictKey, list[Tried]] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)
     reads: dict[bytes, int] = field(default_factory=dict)
+    text_ids: dict[bytes, int] = field(default_factory=dict)
     damaged: set[int] = field(default_factory=set)
+    gated: tuple[int, dict[Key, Reason | None]] | None = None
+    """The gates of so many completions, as `stages.plan` last worked them out: a prompt is looked at several times."""
 
     def text(self, text_id: int) -> str:
         """What a judge or grader reads of a completion: the content of its message."""
         return str(orjson.loads(self.bodies[text_id]).get("content") or "")
-
-    def text_of(self, body: bytes) -> int | None:
-        """The id of this text among the prompt's own; there are few, so they are compared one by one."""
-        return next((i for i, b in self.bodies.items() if b == body), None)

@@ -12,19 +12,19 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from prefsmith.errors import MachineError, UsageError
-from prefsmith.ledger.ids import digest
+from prefsmith.ledger.ids import NO_READS, digest
 from prefsmith.ledger.lock import RunLock
 from prefsmith.records import Json, canonical
 
 SCHEMA_VERSION = 1
 NAME = "ledger.db"
+_CHECKPOINT_WAIT_MS = 1_000
 NO_READS_ID = 1
-NO_READS = digest("reads", {})
-"""The reads row of judges that name no column, or none that the item has: one for all items."""
+"""The reads row of judges that read nothing of the item: one for all items."""
 
 
 @contextmanager
@@ -69,35 +69,33 @@ class Ledger:
         with translated(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = RunLock(folder)
-        try:
+        with ExitStack() as undo:
+            undo.callback(lock.close)
             with translated(path):
                 db = _connect(f"file:{_quoted(path)}?mode=rwc")
+                undo.callback(db.close)
                 _prepare(db, path)
-                return cls(folder, db, lock)
-        except BaseException:
-            lock.close()
-            raise
+                ledger = cls(folder, db, lock)
+            undo.pop_all()
+            return ledger
 
     @classmethod
     def read(cls, folder: Path) -> Ledger:
         """Open to look, also while a run writes, also on a read-only medium. Raises UsageError when none is there."""
         path = folder / NAME
-        if not path.is_file():
-            raise UsageError(f"{folder} holds no run (no {NAME}); name the folder that `prefsmith run -o` wrote")
-        copy: Path | None = None
-        with translated(path):
+        with ExitStack() as undo, translated(path):
+            if not path.is_file():
+                raise UsageError(f"{folder} holds no run (no {NAME}); name the folder that `prefsmith run -o` wrote")
+            copy: Path | None = None
             try:
                 db = _connect(f"file:{_quoted(path)}?mode=ro")
-                db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             except sqlite3.OperationalError:
-                # A ledger on a read-only medium with a -wal left over cannot be opened in place.
-                copy = Path(tempfile.mkdtemp(prefix="prefsmith-"))
-                for suffix in ("", "-wal"):
-                    if (src := path.with_name(NAME + suffix)).exists():
-                        shutil.copyfile(src, copy / src.name)
-                db = _connect(f"file:{_quoted(copy / NAME)}?mode=rw")
+                db, copy = _opened_without_writing(path, undo)
+            undo.callback(db.close)
             _check_version(db, path)
-            return cls(folder, db, None, copy)
+            ledger = cls(folder, db, None, copy)
+            undo.pop_all()
+            return ledger
 
     def reader(self) -> sqlite3.Connection:
         """Another connection that sees what has been committed."""
@@ -105,7 +103,9 @@ class Ledger:
 
     def close(self) -> None:
         if self._lock is not None:
-            with translated(self.folder / NAME):
+            # What was committed is safe in the -wal: a reader that does not go away, or a full disk, is no error here.
+            with suppress(sqlite3.Error):
+                self.db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
                 self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.db.close()
         if self._lock is not None:
@@ -125,10 +125,10 @@ class Ledger:
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
+                self.db.execute("COMMIT")
             except BaseException:
                 self.db.execute("ROLLBACK") if self.db.in_transaction else None
                 raise
-            self.db.execute("COMMIT")
 
     def take_id(self, table: str) -> int:
         """The next integer of text, call or reads: this process is the only writer, so it counts by itself."""
@@ -173,13 +173,30 @@ class Ledger:
         return int(self.db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
 
 
+def _opened_without_writing(path: Path, undo: ExitStack) -> tuple[sqlite3.Connection, Path | None]:
+    """A ledger on a medium that takes no -shm beside it: in place when it is whole, else a copy with its -wal."""
+    wal = path.with_name(NAME + "-wal")
+    if not wal.exists() or wal.stat().st_size == 0:
+        return _connect(f"file:{_quoted(path)}?mode=ro&immutable=1"), None
+    copy = Path(tempfile.mkdtemp(prefix="prefsmith-"))
+    undo.callback(shutil.rmtree, copy, ignore_errors=True)
+    for part in (path, wal):
+        shutil.copyfile(part, copy / part.name)
+    return _connect(f"file:{_quoted(copy / NAME)}?mode=rw"), copy
+
+
 def _quoted(path: Path) -> str:
     return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _connect(uri: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=64)
-    db.execute("PRAGMA cache_size = -8000")
+    try:
+        db.execute("PRAGMA cache_size = -8000")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # what cannot be opened is told here
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -204,7 +221,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 def _check_version(db: sqlite3.Connection, path: Path) -> None:
     try:
         found = int(db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()[0])
-    except (sqlite3.OperationalError, TypeError) as e:
+    except (sqlite3.OperationalError, TypeError, ValueError) as e:
         raise UsageError(f"{path} is no ledger of prefsmith; choose another folder with -o") from e
     if found > SCHEMA_VERSION:
         raise UsageError(

@@ -98,6 +98,7 @@ def knowns(
         known = out[prompt]
         if body is not None:
             known.bodies[text] = body.encode()
+            known.text_ids[known.bodies[text]] = text
         if idx < samplers.get(sampler, 0):
             known.completions[sampler, idx] = Completion(text, n_chars, finish, n_tokens, seed, reasoning)
     _add_verdicts(db, wanted, judges, out)

@@ -1,7 +1,8 @@
 """Is the ledger whole? Everything that it can say about itself, without models, judges or files.
 
-SQLite's own check; every stored hash against what it stands for; every id joins; every count closes. Each damage is
-one line that names the table and the row. Works while a run writes: all queries see one snapshot.
+SQLite's own check; every stored hash against what it stands for; every id joins; every call has exactly what it
+bought; every count closes. Each damage is one line that names the table and the row. Works while a run writes: all
+queries see one snapshot. Large tables are read once each, side by side in the order of a shared id.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 import orjson
 
-from prefsmith.ledger.ids import SIZE, digest
+from prefsmith.ledger.ids import SIZE
 from prefsmith.ledger.ledger import Ledger
+from prefsmith.reasons import FINAL_CALL, Reason
 
+_Row = tuple[Any, ...]
 _JOINS = (
     ("row", "item", "item"),
+    ("row", "source", "source"),
     ("item", "prompt", "prompt"),
     ("session", "recipe", "recipe"),
     ("call", "session", "session"),
@@ -38,11 +45,50 @@ _NAMES = {
     "completion": "prompt || ' sampler ' || sampler || ' index ' || idx",
     "verdict": "prompt || ' judge ' || judge || ' text ' || shown",
 }
+_ODD = (
+    ("item {}: no row holds it", "SELECT id FROM item i WHERE NOT EXISTS (SELECT 1 FROM row WHERE item = i.id)"),
+    ("prompt {}: no item has it", "SELECT id FROM prompt p WHERE NOT EXISTS (SELECT 1 FROM item WHERE prompt = p.id)"),
+    (
+        "source {}: {} rows are neither an item nor set aside",
+        "SELECT source, count(*) FROM row WHERE item IS NULL AND reason IS NULL GROUP BY source",
+    ),
+    (
+        "source {}: its item {} stands {} times, its duplicates apart",
+        "SELECT source, item, sum(reason IS NULL) AS n FROM row WHERE item IS NOT NULL GROUP BY 1, 2 HAVING n <> 1",
+    ),
+    (
+        "source {}: {} lines were read, its last row is {}",
+        "SELECT id, n_rows, (SELECT coalesce(max(line), 0) FROM row WHERE source = s.id) AS last FROM source s "
+        "WHERE n_rows <> last",
+    ),
+    ("call {}: its status is {!r}", "SELECT id, status FROM call WHERE status NOT IN ('ok', 'failed', 'submitted')"),
+    (
+        "call {}: names both a sampler and a judge, or neither",
+        "SELECT id FROM call WHERE (sampler IS NULL) = (judge IS NULL)",
+    ),
+    (
+        "completion of prompt {} sampler {} index {}: its origin is {!r}",
+        "SELECT prompt, sampler, idx, origin FROM completion "
+        "WHERE origin NOT IN ('sampled', 'revised', 'imported', 'human')",
+    ),
+    (
+        "verdict of prompt {} by judge {} on text {}: not exactly one of a result that fits its kind and a reason",
+        "SELECT prompt, judge, shown FROM verdict WHERE NOT coalesce(CASE kind "
+        "WHEN 'score' THEN choice IS NULL AND ranking IS NULL AND (value IS NULL) <> (reason IS NULL) "
+        "WHEN 'choice' THEN value IS NULL AND ranking IS NULL AND (choice IS NULL) <> (reason IS NULL) "
+        "AND (choice IS NULL OR choice IN ('-1', '0', '1')) "
+        "WHEN 'label' THEN (choice IS NULL) <> (reason IS NULL) "
+        "WHEN 'ranking' THEN (ranking IS NULL) <> (reason IS NULL) END, 0)",
+    ),
+)
 _COUNTS = (
     ("completions", "SELECT count(*) FROM completion WHERE origin = 'sampled'"),
     ("verdicts", "SELECT count(*) FROM verdict"),
     ("calls.ok", "SELECT count(*) FROM call WHERE status = 'ok'"),
+    ("tokens.prompt", "SELECT coalesce(sum(n_prompt_tokens), 0) FROM call WHERE status = 'ok'"),
+    ("tokens.completion", "SELECT coalesce(sum(n_completion_tokens), 0) FROM call WHERE status = 'ok'"),
 )
+_REASONS = frozenset(Reason)
 _MOST_OF_A_KIND = 20
 
 
@@ -52,7 +98,7 @@ def verify(ledger: Ledger) -> Iterator[str]:
     try:
         db.execute("BEGIN")
         yield from _limited("sqlite", (f"sqlite: {m}" for (m,) in db.execute("PRAGMA integrity_check") if m != "ok"))
-        for check in (_hashes, _dangling, _glued, _closed, _counted):
+        for check in (_hashes, _texts, _dangling, _sampled, _judged, _shown, _odd, _reasons, _counted):
             yield from _limited(check.__name__.strip("_"), check(db))
     except sqlite3.DatabaseError as e:
         yield f"sqlite: {e}"
@@ -71,38 +117,81 @@ def _limited(kind: str, damages: Iterator[str]) -> Iterator[str]:
         yield f"{kind}: and {n - _MOST_OF_A_KIND} more"
 
 
+def _of(raw: bytes, kind: str = "") -> bytes:
+    """Like `ids.digest`, of a value that is stored as its canonical JSON; without a kind like `ids.text_hash`."""
+    return blake2b(raw, digest_size=SIZE, person=kind.encode()).digest()
+
+
+def _blob(column: str) -> str:
+    """Damaged UTF-8 must become a finding, not an error of the driver."""
+    return f"CAST({column} AS BLOB)"
+
+
 def _hashes(db: sqlite3.Connection) -> Iterator[str]:
-    for table, body, of in (
-        ("text", "body", "hash"),
-        ("call", "reply", "reply_hash"),
-        ("artifact", "body", "body_hash"),
-    ):
-        key = "item" if table == "artifact" else "id"
-        for i, text, kept in db.execute(f"SELECT {key}, {body}, {of} FROM {table} WHERE {body} IS NOT NULL"):
-            if blake2b(text.encode(), digest_size=SIZE).digest() != kept:
-                yield f"{table} {i}: {body} does not match its hash"
     for table in ("sampler", "judge", "recipe"):
-        for i, of_row, text in db.execute(f"SELECT id, hash, json FROM {table}"):
-            if digest(table, _loaded(text)) != of_row:
+        for i, of, raw in db.execute(f"SELECT id, hash, {_blob('json')} FROM {table}"):
+            if _of(raw, table) != of:
                 yield f"{table} {i}: json does not match its hash"
-    prompts = "SELECT id, hash, messages, tools, parallel_tool_calls FROM prompt"
-    for i, of_row, messages, tools, parallel in db.execute(prompts):
-        value = [_loaded(messages), _loaded(tools), None if parallel is None else bool(parallel)]
-        if digest("prompt", value) != of_row:
+    for item, of, raw in db.execute(f"SELECT item, body_hash, {_blob('body')} FROM artifact"):
+        if _of(raw) != of:
+            yield f"artifact of item {item}: body does not match its hash"
+    sql = f"SELECT id, hash, {_blob('messages')}, {_blob('tools')}, parallel_tool_calls FROM prompt"
+    for i, of, messages, tools, parallel in db.execute(sql):
+        flag = b"null" if parallel is None else b"true" if parallel else b"false"
+        if _of(b"[%b,%b,%b]" % (messages, tools or b"null", flag), "prompt") != of:
             yield f"prompt {i}: its messages do not match its hash"
-    items = (
-        "SELECT i.id, i.hash, p.hash, i.reference, i.category, i.columns FROM item i JOIN prompt p ON p.id = i.prompt"
+    sql = (
+        f"SELECT i.id, i.hash, p.hash, {_blob('i.reference')}, {_blob('i.category')}, {_blob('i.columns')} "
+        "FROM item i JOIN prompt p ON p.id = i.prompt"
     )
-    for i, of_row, of_prompt, reference, category, columns in db.execute(items):
-        if digest("item", [of_prompt.hex(), reference, category, _loaded(columns) or {}]) != of_row:
+    for i, of, of_prompt, reference, category, columns in db.execute(sql):
+        parts = (of_prompt.hex().encode(), _quoted(reference), _quoted(category), columns or b"{}")
+        if _of(b'["%b",%b,%b,%b]' % parts, "item") != of:
             yield f"item {i}: its columns do not match its hash"
 
 
-def _loaded(text: str | None) -> object:
-    try:
-        return None if text is None else orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
+def _quoted(raw: bytes | None) -> bytes:
+    return b"null" if raw is None else orjson.dumps(raw.decode(errors="replace"))
+
+
+def _beside(rows: Iterator[_Row], others: Iterator[_Row]) -> Iterator[tuple[_Row, list[_Row]]]:
+    """Each row with the others of its first column; both come in its order."""
+    other = next(others, None)
+    for row in rows:
+        found = []
+        while other is not None and other[0] <= row[0]:
+            if other[0] == row[0]:
+                found.append(other)
+            other = next(others, None)
+        yield row, found
+
+
+def _texts(db: sqlite3.Connection) -> Iterator[str]:
+    """A text is what its hash says, belongs to one prompt, and was bought by the call of its place among the texts.
+
+    Texts get their ids in the order of the calls that brought them: two that changed places are out of order.
+    """
+    texts = db.execute(f"SELECT id, hash, {_blob('body')} FROM text ORDER BY id")
+    holders = db.execute("SELECT text, prompt, coalesce(call, 0), n_chars FROM completion ORDER BY text")
+    latest = 0
+    for (text, of, body), held in _beside(texts, holders):
+        if _of(body) != of:
+            yield f"text {text}: body does not match its hash"
+            continue
+        if not held:
+            yield f"text {text}: no completion holds it"
+            continue
+        n_chars = len(orjson.loads(body).get("content") or "")
+        _, prompt, first, _ = held[0]
+        for _, other, call, n in held:
+            first = min(first, call)
+            if other != prompt:
+                yield f"text {text}: stands under prompts {prompt} and {other}"
+            if n != n_chars:
+                yield f"text {text}: {n} characters by its completion's row, {n_chars} by its body {body[:40]!r}"
+        if 0 < first < latest:
+            yield f"text {text} of prompt {prompt}: held by call {first}, but texts before it came with call {latest}"
+        latest = max(latest, first)
 
 
 def _dangling(db: sqlite3.Connection) -> Iterator[str]:
@@ -114,61 +203,101 @@ def _dangling(db: sqlite3.Connection) -> Iterator[str]:
         )
         for i, missing in db.execute(sql):
             yield f"{table} {i}: names {target} {missing}, which is missing"
+
+
+def _sampled(db: sqlite3.Connection) -> Iterator[str]:
+    """Every good sampling call has the completions that it bought, under its own prompt and sampler; a failed none."""
+    calls = db.execute(
+        f"SELECT id, prompt, sampler, status, {_blob('unit')} FROM call WHERE sampler IS NOT NULL ORDER BY id"
+    )
+    kept = db.execute("SELECT call, prompt, sampler, idx FROM completion WHERE call IS NOT NULL ORDER BY call")
+    for (call, prompt, sampler, status, unit), found in _beside(calls, kept):
+        bought = _unit(unit).get("idx") if status == "ok" else []
+        for _, of_prompt, of_sampler, idx in found:
+            if (of_prompt, of_sampler) != (prompt, sampler):
+                yield (
+                    f"completion of prompt {of_prompt} sampler {of_sampler} index {idx}: its call {call} was made for "
+                    f"prompt {prompt} sampler {sampler}"
+                )
+        indices = [one[3] for one in found]
+        if bought is None or (indices != bought and sorted(indices) != sorted(bought)):
+            yield f"call {call} of prompt {prompt}: bought completions {bought}, {sorted(indices)} are here"
+
+
+def _judged(db: sqlite3.Connection) -> Iterator[str]:
+    """Every judge call that ended its question has its verdict, about just what it showed."""
+    calls = db.execute(
+        f"SELECT id, prompt, judge, status, reason, {_blob('unit')}, {_blob('reply')}, reply_hash FROM call "
+        "WHERE judge IS NOT NULL ORDER BY id"
+    )
+    kept = db.execute(
+        "SELECT call, prompt, judge, reads, shown, repeat FROM verdict WHERE call IS NOT NULL ORDER BY call"
+    )
+    for (call, prompt, judge, status, reason, unit, reply, of), found in _beside(calls, kept):
+        if reply is not None and _of(reply) != of:
+            yield f"call {call}: reply does not match its hash"
+        asked = _unit(unit)
+        shown = ",".join(map(str, asked.get("shown", ())))
+        said = (prompt, judge, asked.get("reads"), shown, asked.get("repeat"))
+        for verdict in found:
+            if verdict[1:] != said:
+                of_prompt, by, _, text, _ = verdict[1:]
+                yield f"verdict of prompt {of_prompt} by judge {by} on text {text}: its call {call} asked otherwise"
+        ended = reason is None if status == "ok" else reason in FINAL_CALL
+        if ended and not found:
+            yield f"call {call} of prompt {prompt}: its verdict is missing"
+
+
+def _unit(raw: bytes) -> dict[str, Any]:
+    try:
+        unit = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return unit if isinstance(unit, dict) else {}
+
+
+def _shown(db: sqlite3.Connection) -> Iterator[str]:
+    """A verdict is about texts of its own prompt."""
+    by_prompt = itemgetter(0)
     texts = (
-        "SELECT v.prompt, v.judge, v.shown FROM verdict v WHERE EXISTS ("
-        "SELECT 1 FROM json_each('[' || v.shown || ']') j "
-        "WHERE NOT EXISTS (SELECT 1 FROM completion c WHERE c.prompt = v.prompt AND c.text = j.value))"
+        (prompt, {str(t) for _, t in rows})
+        for prompt, rows in groupby(db.execute("SELECT prompt, text FROM completion ORDER BY prompt"), by_prompt)
     )
-    for prompt, judge, shown in db.execute(texts):
-        yield f"verdict of prompt {prompt} by judge {judge}: text {shown} is no completion of that prompt"
+    verdicts = (
+        (prompt, list(rows))
+        for prompt, rows in groupby(db.execute("SELECT prompt, judge, shown FROM verdict ORDER BY prompt"), by_prompt)
+    )
+    for (prompt, rows), found in _beside(verdicts, texts):
+        own = found[0][1] if found else frozenset()
+        for _, judge, shown in rows:
+            if shown not in own and not own.issuperset(shown.split(",")):
+                yield f"verdict of prompt {prompt} by judge {judge}: text {shown} is no completion of that prompt"
 
 
-def _glued(db: sqlite3.Connection) -> Iterator[str]:
-    """A text belongs to one prompt, a completion to the prompt of its call."""
-    sql = "SELECT text, min(prompt), max(prompt) FROM completion GROUP BY text HAVING min(prompt) <> max(prompt)"
-    for text, a, b in db.execute(sql):
-        yield f"text {text}: stands under prompts {a} and {b}"
-    for table in ("completion", "verdict"):
-        sql = f"SELECT t.prompt, c.id, c.prompt FROM {table} t JOIN call c ON c.id = t.call WHERE c.prompt <> t.prompt"
-        for prompt, call, of_call in db.execute(sql):
-            yield f"{table} of prompt {prompt}: its call {call} was made for prompt {of_call}"
-    for text, body, n in db.execute(
-        "SELECT t.id, t.body, c.n_chars FROM completion c JOIN text t ON t.id = c.text "
-        "WHERE coalesce(length(t.body ->> '$.content'), 0) <> c.n_chars"
-    ):
-        yield f"text {text}: {n} characters by its completion's row, otherwise by its body {body[:40]!r}"
+def _odd(db: sqlite3.Connection) -> Iterator[str]:
+    for told, sql in _ODD:
+        yield from (told.format(*row) for row in db.execute(sql))
 
 
-def _closed(db: sqlite3.Connection) -> Iterator[str]:
-    """Every good call has what it bought: its completions, or its verdict."""
-    sql = (
-        "SELECT k.id, k.prompt, json_array_length(k.unit, '$.idx') AS bought, "
-        "(SELECT count(*) FROM completion c WHERE c.prompt = k.prompt AND c.call = k.id) AS kept "
-        "FROM call k WHERE k.status = 'ok' AND k.sampler IS NOT NULL AND bought <> kept"
-    )
-    for call, prompt, bought, kept in db.execute(sql):
-        yield f"call {call} of prompt {prompt}: bought {bought} completions, {kept} are here"
-    sql = (
-        "SELECT k.id, k.prompt FROM call k WHERE k.status = 'ok' AND k.judge IS NOT NULL AND k.reason IS NULL "
-        "AND NOT EXISTS (SELECT 1 FROM verdict v WHERE v.prompt = k.prompt AND v.call = k.id)"
-    )
-    for call, prompt in db.execute(sql):
-        yield f"call {call} of prompt {prompt}: its verdict is missing"
-    rows = (
-        "SELECT id, (SELECT count(*) FROM row WHERE source = source.id AND item IS NULL AND reason IS NULL) AS n "
-        "FROM source WHERE n > 0"
-    )
-    for source, n in db.execute(rows):
-        yield f"source {source}: {n} rows are neither an item nor set aside"
+def _reasons(db: sqlite3.Connection) -> Iterator[str]:
+    for table in ("row", "call", "verdict"):
+        for reason, n in db.execute(f"SELECT reason, count(*) FROM {table} GROUP BY reason"):
+            if reason is not None and reason not in _REASONS:
+                yield f"{table}: {n} have the reason {reason!r}, which does not exist"
 
 
 def _counted(db: sqlite3.Connection) -> Iterator[str]:
     counters = dict(db.execute("SELECT name, value FROM counter"))
-    for name, sql in _COUNTS:
-        found = db.execute(sql).fetchone()[0]
-        if found != counters.get(name, 0):
-            yield f"counter {name}: {counters.get(name, 0)} were written, {found} are here"
-    for reason, found in db.execute("SELECT reason, count(*) FROM verdict WHERE reason IS NOT NULL GROUP BY reason"):
-        written = counters.get(f"no_verdict.{reason}", 0)
-        if found != written:
-            yield f"counter no_verdict.{reason}: {written} were written, {found} are here"
+    found = {name: db.execute(sql).fetchone()[0] for name, sql in _COUNTS}
+    lost = "SELECT reason, count(*) FROM verdict WHERE reason IS NOT NULL GROUP BY reason"
+    found |= {name: 0 for name in counters if name.startswith("no_verdict.")}
+    found |= {f"no_verdict.{reason}": n for reason, n in db.execute(lost)}
+    for name, n in found.items():
+        if n != counters.get(name, 0):
+            yield f"counter {name}: {counters.get(name, 0)} were written, {n} are here"
+    failed = dict(db.execute("SELECT reason, count(*) FROM call WHERE status = 'failed' GROUP BY reason"))
+    for name, n in counters.items():
+        reason = name.removeprefix("calls.failed.")
+        # More are here where a provider filtered single choices: their rows close indices and count as no call.
+        if reason != name and failed.get(reason, 0) < n:
+            yield f"counter {name}: {n} were written, {failed.get(reason, 0)} are here"

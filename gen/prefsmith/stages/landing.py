@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from prefsmith.errors import CallFailed
 from prefsmith.judging.verdicts import Step, next_step
-from prefsmith.ledger.ids import text_hash
+from prefsmith.ledger.ids import NO_READS, text_hash
 from prefsmith.ledger.known import Completion, Known, Tried, Work
-from prefsmith.ledger.ledger import NO_READS, NO_READS_ID, Ledger
+from prefsmith.ledger.ledger import NO_READS_ID, Ledger
 from prefsmith.ledger.writer import Rows
 from prefsmith.outcomes import Choice, Judged, Score
 from prefsmith.reasons import FINAL_CALL, Reason
@@ -138,10 +138,10 @@ class Desk:
         return landed
 
     def _text(self, rows: Rows, known: Known, body: bytes) -> int:
-        if (found := known.text_of(body)) is not None:
+        if (found := known.text_ids.get(body)) is not None:
             return found
         new = self._ledger.take_id("text")
-        known.bodies[new] = body
+        known.bodies[new], known.text_ids[body] = body, new
         rows.text.append((new, text_hash(body), body.decode()))
         return new
 

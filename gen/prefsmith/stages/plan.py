@@ -38,6 +38,8 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     for leaf in plan.leaves:
         if missing := score.missing(leaf, pairless, texts, known):
             return missing
+        if leaf is plan.leaves[-1] and plan.confirm is None:
+            break  # nobody asks what became of it
         still: list[OpenItem] = []
         for item in pairless:
             result = score.paired(plan, leaf, item, alive, known)
@@ -59,7 +61,10 @@ def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | No
 
 def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:
     """The gate of each completion of the view, None for those that pass."""
-    return gated(plan.gates, known, plan.sampler_hashes, plan.seed, work.hash)
+    n = len(known.completions)  # they only grow, and a Known belongs to one plan
+    if known.gated is None or known.gated[0] != n:
+        known.gated = (n, gated(plan.gates, known, plan.sampler_hashes, plan.seed, work.hash))
+    return known.gated[1]
 
 
 def alive_in(plan: Plan, gates: Mapping[Key, Reason | None]) -> list[Key]:
@@ -88,8 +93,6 @@ def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> 
         return Settled((), reason, scores)
     if plan.confirm is None:
         return Settled(chosen, None, scores)
-    agreed = [(p, confirm.confirmed(plan.confirm, item, p, known)) for p in chosen]
-    if any(yes is None for _, yes in agreed):
-        return Settled((), Reason.NOT_CONFIRMED, scores)
-    kept = tuple(replace(p, confirmed=True) for p, yes in agreed if yes)
+    agreed = (p for p in chosen if confirm.confirmed(plan.confirm, item, p, known))
+    kept = tuple(replace(p, confirmed=True) for p in agreed)
     return Settled(kept, None if kept else Reason.NOT_CONFIRMED, scores)

@@ -1,0 +1,168 @@
+"""One step of prefsmith in a process of its own: `python bench/job.py STEP RECIPE FOLDER [ARGUMENT]`.
+
+Its last line is JSON: CPU-seconds of the step with imports done (`cpu_s`; `loop_cpu_s` of it in the main thread), the
+most memory that the process ever held (`hwm_mb`), and what the step counted. The caller knows what the whole process
+cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import prefsmith.job as job
+from prefsmith.document import load_recipe
+from prefsmith.explain import explain
+from prefsmith.folder import Folder
+from prefsmith.handoff import export_into
+from prefsmith.ledger.ingest import ingest
+from prefsmith.ledger.ledger import Ledger
+from prefsmith.ledger.verify import verify
+from prefsmith.recheck import verify_folder
+from prefsmith.recipe import Recipe
+from prefsmith.records import Request, Sampling
+from prefsmith.sources import CONTROL_TOKENS, open_source
+from prefsmith.stages.build import resolve
+from prefsmith.summary import summary_of
+
+Counted = Mapping[str, Any]
+
+
+def run(recipe: Recipe, folder: Path, _: str) -> Counted:
+    """The real job: source, engine, ledger, files."""
+    code = job.run_job(recipe, folder, say=lambda text: print(text, file=sys.stderr))
+    if code:
+        raise SystemExit(code)
+    return {}
+
+
+def read(recipe: Recipe, folder: Path, _: str) -> Counted:
+    """The source into a fresh ledger, as `run` does it first."""
+    with Ledger.create(folder) as ledger:
+        source = open_source(recipe.prompts, frozenset(CONTROL_TOKENS))
+        try:
+            return {"n": ingest(ledger, source, "bench", recipe.prompts.limit).n_items}
+        finally:
+            source.close()
+
+
+def export(recipe: Recipe, folder: Path, _: str) -> Counted:
+    """The files of a finished run, as `run` writes them last."""
+    with Ledger.create(folder) as ledger:
+        return {"n": sum(w.n_rows for w in export_into(ledger, folder, recipe.export))}
+
+
+def fake(recipe: Recipe, folder: Path, n: str) -> Counted:
+    """The scripted backend alone: as many sampling requests as `n` prompts have, one after the other."""
+    del folder
+    (backend,) = [r.make() for r in resolve(recipe, judging=False).lanes.values()] if False else [_backend(recipe)]
+    sample = recipe.sample[0]
+
+    async def ask_all() -> None:
+        await backend.open([], 0)
+        for i in range(int(n)):
+            messages = ({"role": "user", "content": f"{i} " + "x" * 90},)
+            for t in sample.temperature:
+                await backend.send(Request("fake", messages, Sampling(temperature=t), sample.n, i))
+        await backend.close()
+
+    asyncio.run(ask_all())
+    return {"n": int(n)}
+
+
+def _backend(recipe: Recipe) -> Any:
+    return next(iter(resolve(recipe).lanes.values())).make()
+
+
+def check(recipe: Recipe, folder: Path, _: str) -> Counted:
+    """The ledger against itself; `n` is the rows of its four large tables."""
+    del recipe
+    with Ledger.read(folder) as ledger:
+        damages = list(verify(ledger))
+        counts = {t: _count(ledger, t) for t in ("call", "completion", "verdict", "text")}
+    if damages:
+        raise SystemExit(damages[0])
+    return {"n": sum(counts.values()), **counts}
+
+
+def recheck(recipe: Recipe, folder: Path, sample: str) -> Counted:
+    """The whole `prefsmith verify`, grading up to `sample` verdicts again."""
+    del recipe
+    found = verify_folder(folder, int(sample))
+    if found.damages:
+        raise SystemExit(found.damages[0])
+    return {"lines": list(found.lines)}
+
+
+def life(recipe: Recipe, folder: Path, ident: str) -> Counted:
+    """`prefsmith explain FOLDER IDENT`."""
+    del recipe
+    return {"n": len(explain(folder, ident)["calls"])}
+
+
+def pairs(recipe: Recipe, folder: Path, _: str) -> Counted:
+    """Every record of the view, with its pairs, out of the ledger."""
+    del recipe
+    n = n_pairs = 0
+    with Folder(folder) as run:
+        for record in run.records():
+            n += 1
+            n_pairs += len(record.pairs)
+    return {"n": n, "n_pairs": n_pairs}
+
+
+def summary(recipe: Recipe, folder: Path, _: str) -> Counted:
+    del recipe
+    return {"n": summary_of(folder)["items"]["n"]}
+
+
+def size(recipe: Recipe, folder: Path, _: str) -> Counted:
+    """Bytes of the ledger's file and of the texts that it holds."""
+    del recipe
+    with Ledger.read(folder) as ledger:
+        texts = ledger.db.execute("SELECT sum(n_chars) FROM completion").fetchone()[0]
+        counts = {t: _count(ledger, t) for t in ("item", "call", "completion", "verdict", "text")}
+    return {"file": os.stat(folder / "ledger.db").st_size, "texts": texts, **counts}
+
+
+def _count(ledger: Ledger, table: str) -> int:
+    return int(ledger.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def hwm_mb() -> float:
+    """The most memory that was resident. Not ru_maxrss: that begins with the size of the process that started us."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+STEPS: Mapping[str, Callable[[Recipe, Path, str], Counted]] = {
+    f.__name__: f for f in (run, read, export, fake, check, recheck, life, pairs, summary, size)
+}
+
+
+def main() -> None:
+    step, recipe, folder, argument = (*sys.argv[1:], "")[:4]
+    loaded = load_recipe(Path(recipe))
+    cpu, loop, wall = time.process_time(), time.thread_time(), time.monotonic()
+    counted = STEPS[step](loaded, Path(folder), argument)
+    spent = {
+        "cpu_s": time.process_time() - cpu,
+        "loop_cpu_s": time.thread_time() - loop,
+        "wall_s": time.monotonic() - wall,
+        "hwm_mb": hwm_mb(),
+    }
+    print(json.dumps({**spent, **counted}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The pages say what is true today."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_recipe_page_is_what_the_recipe_says() -> None:
+    spec = importlib.util.spec_from_file_location("recipe_page", ROOT / "tests" / "recipe_page.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "recipe.md").read_text() == module.page()
+
+
+def test_every_file_that_a_page_links_is_there() -> None:
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+def test_every_flag_in_the_readme_exists() -> None:
+    from prefsmith.cli.parser import _parsers
+
+    text = (ROOT / "README.md").read_text()
+    known = {flag for sub in _parsers()[1].values() for flag in re.findall(r"--[a-z][a-z-]*", sub.format_help())}
+    foreign = {"--model_name_or_path", "--dataset_name", "--max_length", "--output_dir"}
+    used = set(re.findall(r"--[a-z][a-z_-]*", text)) - foreign
+    assert used and used <= known, sorted(used - known)
