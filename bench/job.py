@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import prefsmith.job as job
-from prefsmith.document import load_recipe
 from prefsmith.explain import explain
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
@@ -62,7 +61,7 @@ def export(recipe: Recipe, folder: Path, _: str) -> Counted:
 def fake(recipe: Recipe, folder: Path, n: str) -> Counted:
     """The scripted backend alone: as many sampling requests as `n` prompts have, one after the other."""
     del folder
-    (backend,) = [r.make() for r in resolve(recipe, judging=False).lanes.values()] if False else [_backend(recipe)]
+    backend = next(iter(resolve(recipe).lanes.values())).make()
     sample = recipe.sample[0]
 
     async def ask_all() -> None:
@@ -75,10 +74,6 @@ def fake(recipe: Recipe, folder: Path, n: str) -> Counted:
 
     asyncio.run(ask_all())
     return {"n": int(n)}
-
-
-def _backend(recipe: Recipe) -> Any:
-    return next(iter(resolve(recipe).lanes.values())).make()
 
 
 def check(recipe: Recipe, folder: Path, _: str) -> Counted:
@@ -152,7 +147,7 @@ STEPS: Mapping[str, Callable[[Recipe, Path, str], Counted]] = {
 
 def main() -> None:
     step, recipe, folder, argument = (*sys.argv[1:], "")[:4]
-    loaded = load_recipe(Path(recipe))
+    loaded = Recipe.model_validate_json(Path(recipe).read_bytes())
     cpu, loop, wall = time.process_time(), time.thread_time(), time.monotonic()
     counted = STEPS[step](loaded, Path(folder), argument)
     spent = {

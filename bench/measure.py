@@ -126,10 +126,6 @@ def versions() -> str:
     return f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(named)}; {machine}"
 
 
-def median_of(values: Iterator[float] | Sequence[float]) -> float:
-    return statistics.median(values)
-
-
 def wrote_prompts(path: Path, n: int) -> Path:
     """`n` prompts of about 110 bytes, all different, with a reference, a category and the source's id."""
     with path.open("w", encoding="utf-8") as out:
@@ -140,7 +136,7 @@ def wrote_prompts(path: Path, n: int) -> Path:
 
 
 def wrote_recipe(path: Path, recipe: Mapping[str, Any]) -> Path:
-    """JSON is YAML."""
+    """As `job.py` reads it; being JSON it is YAML too, for `prefsmith run`."""
     path.write_text(json.dumps(recipe, default=str), encoding="utf-8")
     return path
 

@@ -187,6 +187,7 @@ def checked(plain: Path, killed: Path, tally: Tally) -> list[tuple[str, str, boo
     asked = requests(killed)
     n_distinct, lost = len(set(asked)), list(tally.lost())
     n_repeated = len(asked) - n_distinct - n_failed - n_limited
+    rows = ", ".join(f"{d.partition(':')[0]} of {table}" for table, d in digests[1].items())
     report = verify_folder(killed / "out", 200)
     files = files_of(plain), files_of(killed)
     return [
@@ -195,7 +196,7 @@ def checked(plain: Path, killed: Path, tally: Tally) -> list[tuple[str, str, boo
             f"{len(files[0])} files",
             files[0] == files[1] != {},
         ),
-        ("the ledger's content is the undisturbed run's", ", ".join(digests[1].values()), digests[0] == digests[1]),
+        ("the ledger's content is the undisturbed run's", rows, digests[0] == digests[1]),
         ("verify finds no damage", "; ".join(report.damages) or report.lines[0], not report.damages),
         ("no readable row was gone later", f"{tally.n_gone} of {len(tally.seen)}", tally.n_gone == 0),
         ("the two runs asked the same requests", f"{n_distinct}", set(asked) == set(requests(plain))),

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from prefsmith.backends.scripted import Scripted
-from prefsmith.engine import Settings
-from prefsmith.errors import CallFailed, ThresholdFailed
+from prefsmith.errors import ThresholdFailed
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
-from prefsmith.ledger.ids import digest
-from prefsmith.ledger.ingest import ingest
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.verify import verify
 from prefsmith.progress import Progress
 from prefsmith.reasons import Reason
 from prefsmith.recipe import Recipe
-from prefsmith.records import Backend, Reply, Request
-from prefsmith.session import session
-from prefsmith.sources import open_source
-from prefsmith.stages.build import bind, described, resolve
-from prefsmith.stages.view import View
 
 MARK = {"use": "contains", "text": "quality=7"}
 RUBRIC = {"use": "rubric-help", "model": "jury:fake"}
@@ -136,9 +124,6 @@ def test_no_more_prompts_are_open_than_the_window_has_room_for(window: int, tmp_
     found = spans(logged(tmp_path))
     open_at = [sum(first <= at <= last for first, last in found) for at, _ in found]
     assert len(found) == 60 and max(open_at) <= window
-    # A window is no batch: the next prompts open before the slowest of the last ones is finished.
-    barriers = sum(max(last for _, last in found[:i]) < found[i][0] for i in range(1, 60))
-    assert barriers == 59 if window == 1 else barriers < 60 // window
 
 
 def test_what_is_begun_is_finished_before_more_is_started(tmp_path: Path) -> None:
@@ -150,15 +135,12 @@ def test_what_is_begun_is_finished_before_more_is_started(tmp_path: Path) -> Non
 
 
 def judged_to_pieces(folder: Path, n: int, **more: Any) -> Recipe:
-    return recipe(folder, n, RUBRIC, jury={"unparseable": 1.0}, **more)
+    return recipe(folder, n, RUBRIC, jury={"unparseable": 1.0, "latency_s": 0.004}, **more)
 
 
 def test_from_the_200th_verdict_on_too_many_without_a_result_end_the_run_with_4(tmp_path: Path) -> None:
     with pytest.raises(ThresholdFailed, match=r"100\.0% of 2\d\d verdicts have no result, most often unparseable"):
-        run_job(
-            judged_to_pieces(tmp_path, 100, jury_latency=0) if False else judged_to_pieces(tmp_path, 100),
-            tmp_path / "out",
-        )
+        run_job(judged_to_pieces(tmp_path, 100), tmp_path / "out")
     assert 200 <= count(tmp_path, "verdict") < 400
     assert rows(tmp_path, "SELECT exit FROM session") == [(4,)]
     # What was on its way was waited for and kept.
@@ -187,7 +169,7 @@ def test_below_200_verdicts_no_share_fails(tmp_path: Path) -> None:
 def test_the_last_progress_says_what_is_in_the_ledger(tmp_path: Path) -> None:
     watched = Watched()
     assert (
-        watched.run(tmp_path, recipe(tmp_path, 30, [RUBRIC, CONFIRM], jury={"unparseable": 0.2}, max_no_verdict=1)) == 0
+        watched.run(tmp_path, recipe(tmp_path, 30, [RUBRIC, CONFIRM], jury={"unparseable": 0.6}, max_no_verdict=1)) == 0
     )
     it = watched.progress
     assert (it.n_items, it.n_items_done, it.n_items_settled) == (30, 30, 30)
@@ -232,109 +214,6 @@ def test_a_prompt_that_was_given_up_is_not_tried_again_at_its_next_line(tmp_path
         == count(tmp_path, "(SELECT DISTINCT prompt, sampler, unit FROM call WHERE status = 'failed')")
     )
     assert n_429 > 0 and watched.progress.n_items_done == 64
-
-
-class Odd(Scripted):
-    """A scripted backend with a say in each request: what `meddle` raises goes to the engine."""
-
-    meddle: Callable[[Request], None]
-
-    async def send(self, request: Request) -> Reply:
-        reply = await super().send(request)
-        self.meddle(request)
-        return reply
-
-
-def directed(
-    folder: Path, what: Recipe, meddle: Callable[[Request], None], said: list[str] | None = None, **settings: Any
-) -> int:
-    """A session whose backends are Odd."""
-    resolution = resolve(what)
-    with Ledger.create(folder / "out") as ledger:
-        plan = bind(resolution, ledger)
-        source = open_source(what.prompts, frozenset())
-        view = View(ingest(ledger, source, "m", None), plan, digest("view", described(plan)))
-        source.close()
-        ledger.begin_session(ledger.identity("recipe", what.model_dump(mode="json"))[0], "0")
-        backends: dict[str, Backend] = {}
-        for key, lane in resolution.lanes.items():
-            script = what.endpoints[key].script
-            assert script is not None
-            odd = Odd(target=key, endpoint=key, script=script, capabilities=lane.capabilities)
-            odd.meddle = meddle
-            backends[key] = odd
-        chosen = replace(Settings(what.window, what.attempts, what.grace_s, what.max_no_verdict), **settings)
-        return asyncio.run(session(ledger, view, backends, chosen, None, (said if said is not None else []).append))
-
-
-def test_a_bug_ends_the_run_and_replies_on_their_way_are_kept(tmp_path: Path) -> None:
-    n_seen = 0
-
-    def break_once(request: Request) -> None:
-        nonlocal n_seen
-        n_seen += bool(request.labels)
-        if n_seen == 30:
-            n_seen += 1
-            raise ZeroDivisionError("a bug")
-
-    what = recipe(tmp_path, 40, RUBRIC, jury={"latency_s": 0.01}, farm={"latency_s": 0.01})
-    with pytest.raises(ZeroDivisionError):
-        directed(tmp_path, what, break_once)
-    assert count(tmp_path, "call WHERE status = 'ok'") == len(logged(tmp_path)) - 1
-    with Ledger.read(tmp_path / "out") as ledger:
-        assert list(verify(ledger)) == []
-    assert directed(tmp_path, what, lambda _: None) == 0
-    assert count(tmp_path, "verdict") == 160
-
-
-def test_a_run_in_which_every_prompt_fails_for_good_ends_and_asks_nothing_again(tmp_path: Path) -> None:
-    def refuse(request: Request) -> None:
-        raise CallFailed(Reason.BAD_REQUEST, "no", http_status=400)
-
-    what = recipe(tmp_path, 100, RUBRIC)
-    assert directed(tmp_path, what, refuse) == 0
-    assert len(logged(tmp_path)) == 200 == count(tmp_path, "call WHERE status = 'failed' AND reason = 'bad_request'")
-    assert directed(tmp_path, what, refuse) == 0
-    assert len(logged(tmp_path)) == 200
-
-
-def test_a_final_reason_of_a_judge_closes_its_verdict_and_no_other(tmp_path: Path) -> None:
-    n_seen = 0
-
-    def filter_one(request: Request) -> None:
-        nonlocal n_seen
-        n_seen += bool(request.labels)
-        if request.labels and n_seen == 5:
-            raise CallFailed(Reason.CONTENT_FILTER, "no")
-
-    assert directed(tmp_path, recipe(tmp_path, 10, RUBRIC), filter_one) == 0
-    assert Counter(rows(tmp_path, "SELECT reason FROM verdict")) == {(None,): 39, ("content_filter",): 1}
-
-
-@pytest.mark.parametrize("which", ["farm", "jury"])
-def test_an_endpoint_that_refuses_us_is_asked_no_more_and_the_other_goes_on(which: str, tmp_path: Path) -> None:
-    def refuse(request: Request) -> None:
-        if bool(request.labels) == (which == "jury"):
-            raise CallFailed(Reason.AUTH, "HTTP 401, the key", http_status=401, stops_endpoint=True)
-
-    what, said = recipe(tmp_path, 400, RUBRIC), list[str]()
-    assert directed(tmp_path, what, refuse, said) == 5
-    assert f"{which} was given up: HTTP 401, the key" in said[0]
-    refused = [line for line in logged(tmp_path) if bool(line["labels"]) == (which == "jury")]
-    assert 1 <= len(refused) <= 8
-    assert count(tmp_path, "call WHERE status = 'failed' AND reason = 'auth'") == len(refused)
-    assert count(tmp_path, "completion") == (0 if which == "farm" else 1600)
-    assert directed(tmp_path, what, lambda _: None) == 0
-    assert count(tmp_path, "verdict") == 1600
-
-
-def test_with_every_endpoint_gone_no_further_prompt_is_opened(tmp_path: Path) -> None:
-    def refuse(request: Request) -> None:
-        raise CallFailed(Reason.QUOTA, "gone", stops_endpoint=True)
-
-    said: list[str] = []
-    assert directed(tmp_path, recipe(tmp_path, 5000, window=8), refuse, said) == 5
-    assert "items were not begun" in said[-1] and len(logged(tmp_path)) <= 8
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_run_at_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from prefsmith.export import write
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
 from prefsmith.outcomes import Record
-from prefsmith.recipe import Recipe
+from prefsmith.recipe import Recipe, run_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,7 +51,7 @@ def run(recipe: Recipe, folder: str | Path | None = None) -> Run:
     Works inside a running event loop, in a thread of its own. Raises PrefsmithError: ProviderError when calls are still
     owed, KeyboardInterrupt when it was interrupted.
     """
-    place = Path(folder) if folder is not None else Path("runs") / (Path(recipe.prompts.path).stem or "run")
+    place = Path(folder) if folder is not None else run_folder(recipe.prompts.path)
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import orjson
 
@@ -26,7 +27,7 @@ from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.recipe import Recipe
 from prefsmith.records import Backend, Json
 from prefsmith.session import OnProgress, Say, session
-from prefsmith.sources import CONTROL_TOKENS, open_source
+from prefsmith.sources import CONTROL_TOKENS, Source, open_source
 from prefsmith.stages.build import bind, described, resolve
 from prefsmith.stages.calls import Plan
 from prefsmith.stages.forecast import forecast
@@ -41,12 +42,11 @@ def run_job(
     resolution = resolve(recipe)
     for note in resolution.notes:
         say(note)
-    if not (folder / NAME).exists():
-        open_source(recipe.prompts, frozenset()).close()  # refuse a missing file before the folder is made
-    with Ledger.create(folder) as ledger:
+    backends = {key: r.make() for key, r in resolution.lanes.items()}
+    # Opened before the folder is made: a missing file leaves nothing behind.
+    with _prompts(recipe, folder, backends) as prompts, Ledger.create(folder) as ledger:
         _same_prompts(ledger, recipe, folder, change, say)
-        backends = {key: r.make() for key, r in resolution.lanes.items()}
-        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, backends))
+        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
         return _carried_out(ledger, recipe, view, backends, on_progress, say)
 
 
@@ -65,12 +65,13 @@ def judge_job(recipe: Recipe, folder: Path, *, on_progress: OnProgress | None = 
 def plan_job(recipe: Recipe, folder: Path) -> Json:
     """What a run would ask, counted by `needed` over every prompt; asks nothing and writes no run."""
     resolution = resolve(recipe)
+    backends = {key: r.make() for key, r in resolution.lanes.items()}
     with ExitStack() as stack:
+        prompts = stack.enter_context(_prompts(recipe, folder, backends))
         if not (folder / NAME).exists():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
         ledger = stack.enter_context(Ledger.create(folder))
-        backends = {key: r.make() for key, r in resolution.lanes.items()}
-        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, backends))
+        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
         return {"notes": list(resolution.notes), "items": view.selection.n_items, **forecast(ledger.db, view)}
 
 
@@ -123,18 +124,37 @@ def _brief(value: Json) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _selected(ledger: Ledger, recipe: Recipe, backends: Mapping[str, Backend]) -> Selection:
-    """Read the source, or what is not yet read of it; a spent standard input is taken from the ledger."""
+class _Prompts(NamedTuple):
+    """The opened source, None for a standard input that this folder has read before and nobody types again.
+
+    `mapping`: digest of what turns its lines into items.
+    """
+
+    source: Source | None
+    mapping: str
+
+
+@contextmanager
+def _prompts(recipe: Recipe, folder: Path, backends: Mapping[str, Backend]) -> Iterator[_Prompts]:
     spec = recipe.prompts
     tokens = CONTROL_TOKENS.union(*(b.capabilities().control_tokens for b in backends.values()))
     mapping = digest("mapping", [spec.model_dump(mode="json", exclude={"path", "limit"}), sorted(tokens)]).hex()
-    if spec.path == "-" and sys.stdin.isatty() and (kept := stored_stream(ledger, mapping, spec.limit)):
-        return kept
-    source = open_source(spec, frozenset(tokens))
-    try:
-        selection = ingest(ledger, source, mapping, spec.limit)
-    finally:
-        source.close()
+    if spec.path == "-" and sys.stdin.isatty() and (folder / NAME).exists():
+        yield _Prompts(None, mapping)
+        return
+    with closing(open_source(spec, frozenset(tokens))) as source:
+        yield _Prompts(source, mapping)
+
+
+def _selected(ledger: Ledger, recipe: Recipe, prompts: _Prompts) -> Selection:
+    """Read the source, or what is not yet read of it."""
+    spec = recipe.prompts
+    if prompts.source is not None:
+        selection = ingest(ledger, prompts.source, prompts.mapping, spec.limit)
+    elif (kept := stored_stream(ledger, prompts.mapping, spec.limit)) is not None:
+        selection = kept
+    else:
+        raise UsageError(f"{ledger.folder} has read no standard input; pipe the prompts in, or name their file")
     if selection.n_items == 0:
         reasons = ledger.db.execute(
             "SELECT reason, count(*), min(line) FROM row WHERE source = ? GROUP BY reason", (selection.source,)

@@ -254,3 +254,13 @@ def _checked_model(value: str) -> str:
     if not colon or not target or not model:
         raise ValueError(f"a model is written TARGET:MODEL, such as openai:gpt-4.1-mini; got {value!r}")
     return value
+
+
+def run_folder(named: str) -> Path:
+    """Where a run of these prompts, or of this recipe file, goes when nobody says: runs/ and the name's stem."""
+    if named == Prompts().path:
+        return Path("runs/demo")
+    if named == "-":
+        return Path("runs/stdin")
+    name = named.partition(":")[2]  # hf:org/name and demo:name are no files: a dot in them begins no ending
+    return Path("runs") / ((Path(name).name if name else Path(named).stem) or "prompts")

@@ -13,10 +13,13 @@ from pathlib import Path
 
 from prefsmith.folder import Folder
 from prefsmith.ledger.ids import reads_hash
-from prefsmith.ledger.known import OpenItem
+from prefsmith.ledger.known import OpenItem, VerdictKey
+from prefsmith.outcomes import Pair
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
-from prefsmith.stages.score import lacks
+from prefsmith.stages.calls import Leaf, Plan
+from prefsmith.stages.plan import alive_in
+from prefsmith.stages.score import lacks, paired
 from prefsmith.stages.view import Seen, View, after_cut, margin_cut, seen
 
 ENOUGH_PAIRS = 500
@@ -113,7 +116,7 @@ def _rows(folder: Folder) -> Json:
 
 
 def _counted(folder: Folder) -> _Counts:
-    counts, plan = _Counts(), folder.view.plan
+    counts, plan = _Counts(verdicts={name: Counter() for name in folder.judges().values()}), folder.view.plan
     described = folder.samplers()
     temperatures = {c.sampler: float(described[c.sampler]["temperature"]) for c in plan.cells}
     cut = margin_cut(folder.ledger.db, folder.view)
@@ -124,7 +127,7 @@ def _counted(folder: Folder) -> _Counts:
         counts.closed.update(r.value for r in one.known.closed.values())
         counts.gates.update(r.value for r in one.gates.values() if r is not None)
         _add_samples(counts, one, temperatures)
-        _add_verdicts(counts, one, folder.view)
+        _add_verdicts(counts, one, plan)
         for item in one.work.items:
             settled = after_cut(one.settled[item.id], cut)
             counts.n_items += 1
@@ -169,16 +172,27 @@ def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperat
             at.n_right += not isinstance(value, Reason) and value >= view.plan.rule.correct
 
 
-def _add_verdicts(counts: _Counts, one: Seen, view: View) -> None:
-    """Each verdict of the view once: equal texts share theirs, and so do items that a judge reads alike."""
-    plan = view.plan
-    passed = {one.known.completions[key].text for key, gate in one.gates.items() if gate is None}
-    for leaf in (*plan.leaves, *((plan.confirm,) if plan.confirm else ())):
-        asked = {reads_hash(item.item, leaf.reads) for item in one.work.items}
-        tally = counts.verdicts.setdefault(leaf.name, Counter())
-        for (judge, reads, shown, _), verdict in one.known.verdicts.items():
-            if judge == leaf.judge and reads in asked and passed.issuperset(shown):
-                tally["scored" if verdict.reason is None else verdict.reason.value] += 1
+def _add_verdicts(counts: _Counts, one: Seen, plan: Plan) -> None:
+    """Each verdict that the view asks for once: equal texts share theirs, and so do items that a judge reads alike."""
+    alive, asked = alive_in(plan, one.gates), dict[VerdictKey, str]()
+    texts = {one.known.completions[key].text for key in alive}
+    for item in one.work.items:
+        for leaf in plan.leaves:
+            reads = reads_hash(item.item, leaf.reads)
+            asked.update({(leaf.judge, reads, (text,), 0): leaf.name for text in texts})
+            found = paired(plan, leaf, item, alive, one.known)
+            if not isinstance(found, Reason):
+                asked.update(_confirming(plan.confirm, item, found, one) if plan.confirm else {})
+                break
+    for key in asked.keys() & one.known.verdicts.keys():
+        reason = one.known.verdicts[key].reason
+        counts.verdicts[asked[key]]["scored" if reason is None else reason.value] += 1
+
+
+def _confirming(leaf: Leaf, item: OpenItem, found: tuple[Pair, ...], one: Seen) -> dict[VerdictKey, str]:
+    reads, at = reads_hash(item.item, leaf.reads), one.known.completions
+    shown = [(at[p.chosen].text, at[p.rejected].text) for p in found]
+    return {(leaf.judge, reads, order, 0): leaf.name for a, b in shown for order in ((a, b), (b, a))}
 
 
 def _cost(folder: Folder, n_pairs: int) -> Json:

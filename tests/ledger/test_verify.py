@@ -22,7 +22,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"prompt": f"Say {i}.", "reference": f"quality={i % 9}", "id": str(i), "note": i} for i in range(20)]
     lines = [*map(json.dumps, rows), json.dumps(rows[0]), "{broken", json.dumps({**rows[1], "reference": "other"})]
     (folder / "p.jsonl").write_text("\n".join(lines) + "\n")
-    script = {"duplicates": 0.2, "truncated": 0.2, "unparseable": 0.15, "chars": 120}
+    script = {"duplicates": 0.2, "truncated": 0.2, "unparseable": 0.5, "chars": 120}
     recipe = Recipe.model_validate(
         {
             "prompts": {"path": str(folder / "p.jsonl")},
@@ -73,13 +73,19 @@ def test_a_whole_ledger_has_no_damage_and_the_fixture_has_every_kind_of_row(whol
         assert n("prompt") == 20 and n("item") == 21
 
 
-TWO = "(SELECT min({0}) FROM {1}), (SELECT max({0}) FROM {1})"
-FLIP = "UPDATE {t} SET {c} = replace({c}, '{a}', '{b}') WHERE rowid = (SELECT rowid FROM {t} WHERE instr({c}, '{a}') LIMIT 1)"
+FLIP = (
+    "UPDATE {t} SET {c} = replace({c}, '{a}', '{b}') "
+    "WHERE id = (SELECT id FROM {t} WHERE instr({c}, '{a}') ORDER BY id LIMIT 1)"
+)
 LONE = "text IN (SELECT text FROM completion GROUP BY text HAVING count(*) = 1)"
+LAST_LONE = f"(SELECT max(text) FROM completion WHERE {LONE})"
 ONE_LONE = f"(SELECT min(text) FROM completion WHERE {LONE})"
 JUDGED = "judge = 2 AND call IS NOT NULL"
 TABLE: dict[str, tuple[tuple[str, ...], str]] = {
-    "a letter of a text": ((FLIP.format(t="text", c="body", a="quality", b="qualitY"),), r"text \d+: body does not match"),
+    "a letter of a text": (
+        (FLIP.format(t="text", c="body", a="quality", b="qualitY"),),
+        r"text \d+: body does not match",
+    ),
     "a letter of a reply": ((FLIP.format(t="call", c="reply", a="care", b="cure"),), r"call \d+: reply does not match"),
     "a letter of a prompt": ((FLIP.format(t="prompt", c="messages", a="Say", b="Pay"),), r"prompt \d+: its messages"),
     "a reference": (("UPDATE item SET reference = 'quality=0' WHERE id = 3",), "item 3: its columns do not match"),
@@ -90,20 +96,26 @@ TABLE: dict[str, tuple[tuple[str, ...], str]] = {
     "a recipe": ((FLIP.format(t="recipe", c="json", a="contains", b="contain"),), r"recipe 1: json does not match"),
     "a hash": (("UPDATE text SET hash = x'00' WHERE id = 7",), "text 7: body does not match"),
     "a completion lost": ((f"DELETE FROM completion WHERE text = {ONE_LONE}",), r"call \d+ of prompt \d+: bought comp"),
-    "a completion lost, told by its text": ((f"DELETE FROM completion WHERE text = {ONE_LONE}",), r"no completion holds"),
+    "a completion lost, told by its text": (
+        (f"DELETE FROM completion WHERE text = {ONE_LONE}",),
+        r"no completion holds",
+    ),
     "a grader's verdict lost": (("DELETE FROM verdict WHERE prompt = 2 AND judge = 1",), "counter verdicts: "),
     "a judge's verdict lost": ((f"DELETE FROM verdict WHERE {JUDGED}",), "its verdict is missing"),
-    "a sampling call lost": (("DELETE FROM call WHERE id = (SELECT min(call) FROM completion)",), r"names call \d+, which"),
+    "a sampling call lost": (
+        ("DELETE FROM call WHERE id = (SELECT min(call) FROM completion)",),
+        r"names call \d+, which",
+    ),
     "an unreadable call lost": (("DELETE FROM call WHERE reason = 'unparseable'",), "counter calls.ok: "),
     "a text lost": ((f"DELETE FROM text WHERE id = {ONE_LONE}",), r"names text \d+, which is missing"),
     "a text glued to another prompt": (
-        ("UPDATE completion SET text = (SELECT max(text) FROM completion) WHERE prompt = 1 AND sampler = 1 AND idx = 0",),
+        ("UPDATE completion SET text = (SELECT max(text) FROM completion) WHERE prompt = 1 AND idx = 0",),
         r"text \d+: stands under prompts \d+ and \d+",
     ),
     "texts of two prompts that changed places": (
         (
-            f"UPDATE completion SET text = CASE text WHEN {ONE_LONE} THEN (SELECT max(text) FROM completion WHERE {LONE}) "
-            f"ELSE {ONE_LONE} END WHERE text IN ({ONE_LONE}, (SELECT max(text) FROM completion WHERE {LONE}))",
+            f"UPDATE completion SET text = CASE text WHEN {ONE_LONE} THEN {LAST_LONE} ELSE {ONE_LONE} END "
+            f"WHERE text IN ({ONE_LONE}, {LAST_LONE})",
         ),
         r"text \d+ of prompt \d+: held by call \d+, but texts before it came with call",
     ),
@@ -120,7 +132,10 @@ TABLE: dict[str, tuple[tuple[str, ...], str]] = {
         r"bought completions \[[\d, ]+\], \[[\d, ]*9\] are here",
     ),
     "a verdict moved to another prompt": (
-        (f"UPDATE verdict SET prompt = 999 WHERE {JUDGED} AND shown = (SELECT min(shown) FROM verdict WHERE {JUDGED})",),
+        (
+            "UPDATE verdict SET prompt = 999 "
+            f"WHERE {JUDGED} AND prompt = (SELECT min(prompt) FROM verdict WHERE {JUDGED})",
+        ),
         r"verdict of prompt 999 by judge 2",
     ),
     "a verdict moved to another text of its prompt": (
@@ -149,24 +164,36 @@ TABLE: dict[str, tuple[tuple[str, ...], str]] = {
     "a status that is none": (("UPDATE call SET status = 'maybe' WHERE id = 1",), "call 1: its status is 'maybe'"),
     "a call of two kinds": (("UPDATE call SET judge = 1 WHERE id = 1",), "call 1: names both a sampler and a judge"),
     "an origin that is none": (("UPDATE completion SET origin = 'x' WHERE prompt = 1",), "its origin is 'x'"),
-    "a counter": (("UPDATE counter SET value = value + 1 WHERE name = 'completions'",), "counter completions: 121 were"),
-    "a counter of tokens": (("UPDATE counter SET value = 1 WHERE name = 'tokens.prompt'",), r"counter tokens.prompt: 1 "),
+    "a counter": (
+        ("UPDATE counter SET value = value + 1 WHERE name = 'completions'",),
+        "counter completions: 121 were",
+    ),
+    "a counter of tokens": (
+        ("UPDATE counter SET value = 1 WHERE name = 'tokens.prompt'",),
+        r"counter tokens.prompt: 1 ",
+    ),
     "a counter lost": (("DELETE FROM counter WHERE name = 'verdicts'",), "counter verdicts: 0 were written"),
     "a reason that was never counted": (
         ("UPDATE counter SET name = 'no_verdict.refused' WHERE name = 'no_verdict.unparseable'",),
         r"counter no_verdict.refused: \d+ were written, 0 are here",
     ),
     "tokens of a call": (("UPDATE call SET n_prompt_tokens = 0 WHERE id = 1",), "counter tokens.prompt: "),
-    "n_chars": (("UPDATE completion SET n_chars = 5 WHERE prompt = 1",), r"text \d+: 5 characters by its completion's row"),
+    "n_chars": (
+        ("UPDATE completion SET n_chars = 5 WHERE prompt = 1",),
+        r"text \d+: 5 characters by its completion's row",
+    ),
     "a row lost": (("DELETE FROM row WHERE line = 5",), "item 5: no row holds it"),
     "a row of another item": (("UPDATE row SET item = 7 WHERE line = 5",), "its item 7 stands 2 times"),
-    "a duplicate without its item": (("UPDATE row SET reason = 'duplicate' WHERE line = 5",), "its item 5 stands 0 times"),
+    "a duplicate without its item": (
+        ("UPDATE row SET reason = 'duplicate' WHERE line = 5",),
+        "its item 5 stands 0 times",
+    ),
     "a row without anything": (("UPDATE row SET reason = NULL WHERE item IS NULL",), "1 rows are neither an item nor"),
     "the last row lost": (("DELETE FROM row WHERE line = 23",), "23 lines were read, its last row is 22"),
     "a prompt lost": (("DELETE FROM prompt WHERE id = 4",), "names prompt 4, which is missing"),
     "an item lost": (("DELETE FROM item WHERE id = 4",), "names item 4, which is missing"),
     "a session lost": (("DELETE FROM session",), "call 1: names session 1, which is missing"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", TABLE)

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_failed_commit_lands_nothing_is_told_once_and_stops_nobody_from_closin
         ledger.db.execute(f"PRAGMA max_page_count = {pages}")
         for i in range(5):
             writer.rows().text.append((ledger.take_id("text"), b"h", "x" * 100_000))
-            writer.put(lambda i=i: landed.append(i))  # type: ignore[misc]
+            writer.put(partial(landed.append, i))
         await writer.drained()
         assert isinstance(writer.failure, MachineError)
         assert "full" in str(writer.failure)

@@ -295,3 +295,49 @@ def test_a_plan_that_only_judges_samples_nothing_and_leaves_open_cells_incomplet
     assert [type(c) for c in needed(plan, work, known)] == [Graded]
     (settled,) = settle(plan, work, known, gates_of(plan, work, known)).values()
     assert settled.reason is Reason.INCOMPLETE
+
+
+def test_verdicts_that_this_plan_would_not_ask_for_decide_nothing() -> None:
+    """19: they are there because another recipe of the folder asked for them."""
+    (work,) = prompts(1)
+    item = work.items[0]._replace(item=Item(work.prompt))
+    work = replace(work, items=(item,))
+    cells = (Cell(1, b"s" * 16, None, "m", 2, "", 2),)
+    known = Known(
+        {(1, i): Completion(i, 100, "stop", 1, 0, None) for i in (0, 1)},
+        bodies=dict.fromkeys((0, 1), b'{"content":"abc"}'),
+    )
+    reads = reads_hash(item.item, ())
+    for j in (1, 2):
+        known.verdicts |= {(j, reads, (i,), 0): Score(float(i)) for i in (0, 1)}
+    known.verdicts |= {(9, reads, (1, 0), 0): Choice(0), (9, reads, (0, 1), 0): Choice(1)}
+
+    def settled(leaf: Leaf, confirm: Leaf | None = None) -> tuple[int, Reason | None, object]:
+        plan = Plan(cells, (leaf,), confirm, Gates(), Rule(), 0)
+        assert needed(plan, work, known) == []
+        one = settle(plan, work, known, gates_of(plan, work, known))[item.id]
+        return len(one.pairs), one.reason, one.scores
+
+    able, unable = Leaf(1, b"1" * 16, "a", "judge", ()), Leaf(2, b"2" * 16, "b", "judge", (), ("reference",))
+    assert settled(able)[:2] == (1, None)
+    assert settled(unable) == (0, Reason.NO_VERDICT, {})
+    assert settled(able, Leaf(9, b"9" * 16, "c", "confirm", ()))[:2] == (1, None)
+    assert settled(able, Leaf(9, b"9" * 16, "c", "confirm", (), ("reference",)))[:2] == (0, Reason.NOT_CONFIRMED)
+    known.completions[1, 1] = known.completions[1, 1]._replace(finish_reason="length")
+    known.gated = None  # a Known only grows; this one was changed
+    assert settled(able) == (0, Reason.TOO_FEW, {})
+    assert settled(replace(able, role="grader"))[2] == {(1, 0): {1: 0.0}}
+
+
+def test_of_two_pairs_the_one_that_was_confirmed_is_kept() -> None:
+    (work,) = prompts(1)
+    leaf, confirm = Leaf(1, b"1" * 16, "a", "judge", ()), Leaf(9, b"9" * 16, "c", "confirm", ())
+    plan = Plan((Cell(1, b"s" * 16, None, "m", 4, "", 4),), (leaf,), confirm, Gates(), Rule(max_per_prompt=2), 0)
+    known = Known({(1, i): Completion(i, 100, "stop", 1, 0, None) for i in range(4)})
+    reads = reads_hash(work.items[0].item, ())
+    known.verdicts |= {(1, reads, (i,), 0): Score(float(i)) for i in range(4)}
+    assert len(needed(plan, work, known)) == 4
+    known.verdicts |= {(9, reads, (3, 0), 0): Choice(0), (9, reads, (0, 3), 0): Choice(1)}
+    known.verdicts |= {(9, reads, (2, 1), 0): Choice(0), (9, reads, (1, 2), 0): Choice(0)}
+    (settled,) = settle(plan, work, known, gates_of(plan, work, known)).values()
+    assert [(p.chosen, p.rejected, p.confirmed) for p in settled.pairs] == [((1, 3), (1, 0), True)]

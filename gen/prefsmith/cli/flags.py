@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prefsmith.errors import UsageError, did_you_mean
 from prefsmith.merge import Change, Draft, draft_of, merge, parse_set, parse_value, read_recipe
-from prefsmith.recipe import GRADERS, Pairing, Recipe
+from prefsmith.recipe import GRADERS, Pairing, Recipe, run_folder
 from prefsmith.records import Json
 
 DEMO: Json = {
@@ -60,7 +60,9 @@ def recipe_of(args: Namespace) -> tuple[Recipe, Path]:
     for part, ask in (("sample", _no_sample), ("judge", _no_judge)):
         if not draft.tree.get(part) and not any(change.place[0] == part for change in changes):
             raise UsageError(ask(draft))
-    return merge(draft, changes), Path(args.out) if args.out else _folder(args.x)
+    return merge(draft, changes), Path(args.out) if args.out else run_folder(
+        DEMO["prompts"]["path"] if args.x is None else args.x
+    )
 
 
 def rejudged(args: Namespace, last: Recipe) -> Recipe:
@@ -105,15 +107,6 @@ def _draft(x: str | None) -> Draft:
     if "judge" not in draft.tree and usual is not None:
         draft.tree["judge"] = [{"use": usual}]
     return draft
-
-
-def _folder(x: str | None) -> Path:
-    if x is None or x == DEMO["prompts"]["path"]:
-        return Path("runs/demo")
-    if x == "-":
-        return Path("runs/stdin")
-    named = x.partition(":")[2]  # hf:org/name and demo:name are no files: a dot in them begins no ending
-    return Path("runs") / ((Path(named).name if named else Path(x).stem) or "prompts")
 
 
 def _sampling(args: Namespace, draft: Draft) -> Iterator[Change]:

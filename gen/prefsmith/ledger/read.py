@@ -148,7 +148,8 @@ def _add_calls(
 
 
 def shown_ids(shown: str) -> tuple[int, ...]:
-    return tuple(int(i) for i in shown.split(","))
+    # Nearly all verdicts are about one text, and a reader meets millions of them.
+    return tuple(map(int, shown.split(","))) if "," in shown else (int(shown),)
 
 
 def as_judged(kind: str, value: float | None, p: float | None, choice: str | None, reason: str | None) -> Judged:

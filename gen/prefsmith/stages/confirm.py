@@ -33,8 +33,10 @@ def _orders(pair: Pair, known: Known) -> tuple[tuple[int, int], tuple[int, int]]
 
 def confirmed(leaf: Leaf, item: OpenItem, pair: Pair, known: Known) -> bool | None:
     """Both orders name the chosen side; None while an answer is missing."""
+    if lacks(leaf, item.item):
+        return False
     reads = reads_hash(item.item, leaf.reads)
     ab, ba = (known.verdicts.get((leaf.judge, reads, shown, 0)) for shown in _orders(pair, known))
     if not isinstance(ab, Choice) or not isinstance(ba, Choice):
-        return False if lacks(leaf, item.item) else None
+        return None
     return both_orders(ab, ba).position == 0

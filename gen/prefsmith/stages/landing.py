@@ -42,9 +42,10 @@ class Desk:
     def sampled(
         self, rows: Rows, work: Work, known: Known, call: Sampled, reply: Reply, sent: Sent, seed: int
     ) -> Landed:
-        """Keep the choices that came; indices beyond them stay owed, filtered ones are closed."""
+        """Keep the choices that came; indices beyond them stay owed, filtered ones are closed. `seed`: of the first."""
         call_id = self._ledger.take_id("call")
         cell, got, closed, damaged = call.cell, {}, [], []
+        base = seed - call.idx[0]
         for idx, choice in zip(call.idx, reply.choices, strict=False):
             if choice.finish_reason == "content_filter":
                 closed.append(idx)
@@ -52,9 +53,9 @@ class Desk:
             text = self._text(rows, known, canonical(choice.message))
             damaged += [text] if choice.damaged else []
             n_chars = len(choice.message.get("content") or "")
-            got[idx] = Completion(text, n_chars, choice.finish_reason, choice.n_tokens, seed + idx, choice.reasoning)
+            got[idx] = Completion(text, n_chars, choice.finish_reason, choice.n_tokens, base + idx, choice.reasoning)
             rows.completion.append(
-                (work.id, cell.sampler, idx, text, n_chars, choice.reasoning, seed + idx, choice.finish_reason,
+                (work.id, cell.sampler, idx, text, n_chars, choice.reasoning, base + idx, choice.finish_reason,
                  choice.n_tokens, choice.logprob_sum, "sampled", None, call_id)
             )  # fmt: skip
         extra = {"damaged": damaged} if damaged else None
@@ -62,6 +63,7 @@ class Desk:
         if closed:
             # The provider billed one request; the second row only names what it closed.
             self._call(rows, self._ledger.take_id("call"), work, call, closed, "failed", Reason.CONTENT_FILTER, sent)
+            rows.counts[f"calls.failed.{Reason.CONTENT_FILTER}"] += 1
         rows.counts["completions"] += len(got)
 
         def landed() -> None:

@@ -78,8 +78,9 @@ def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> 
     reason: Reason = Reason.NO_VERDICT
     chosen: tuple[Pair, ...] = ()
     for leaf in plan.leaves:
-        # Also of texts that stay out as identical: their completion has the verdict of its text.
-        for k, v in score.verdicts_of(leaf, item, known.completions, known).items():
+        # Also of completions that stay out as identical: they have the verdict of their text.
+        shown = [k for k, c in known.completions.items() if c.text in texts] if score.asks(leaf, texts) else ()
+        for k, v in score.verdicts_of(leaf, item, shown, known).items():
             scores.setdefault(k, {})[leaf.judge] = v.reason if v.reason is not None else getattr(v, "value", 0.0)
         if score.missing(leaf, (item,), texts, known):
             return Settled((), Reason.INCOMPLETE, scores)

@@ -16,8 +16,8 @@ from prefsmith.stages.calls import Asked, Call, Graded, Leaf, Plan
 
 def missing(leaf: Leaf, items: Sequence[OpenItem], texts: Sequence[int], known: Known) -> list[Call]:
     """Verdicts of this judge on these texts that the ledger lacks; equal keys are one call."""
-    if len(texts) < 2 and leaf.role != "grader":
-        return []  # one text can make no pair; graders cost nothing and complete the pass rates
+    if not asks(leaf, texts):
+        return []
     out: dict[object, Call] = {}
     for open_item in items:
         item = open_item.item
@@ -36,6 +36,11 @@ def missing(leaf: Leaf, items: Sequence[OpenItem], texts: Sequence[int], known: 
     return list(out.values())
 
 
+def asks(leaf: Leaf, texts: Sequence[int]) -> bool:
+    """One text can make no pair; graders cost nothing and complete the pass rates."""
+    return len(texts) > 1 or leaf.role == "grader"
+
+
 def asked(leaf: Leaf, item: Item, reads: bytes, shown: tuple[int, ...], known: Known) -> Asked:
     """The next step for a verdict: the first question, or what follows a reply that could not be read."""
     tried = known.tried.get((leaf.judge, reads, shown, 0), ())
@@ -49,6 +54,9 @@ def lacks(leaf: Leaf, item: Item) -> bool:
 
 
 def verdicts_of(leaf: Leaf, item: OpenItem, keys: Iterable[Key], known: Known) -> dict[Key, Judged]:
+    """The verdicts of this judge on completions that it is asked about; what another view asked stays out."""
+    if lacks(leaf, item.item):
+        return {}
     reads = reads_hash(item.item, leaf.reads)
     verdicts = ((k, known.verdicts.get((leaf.judge, reads, (known.completions[k].text,), 0))) for k in keys)
     return {k: v for k, v in verdicts if v is not None}

@@ -7,7 +7,7 @@ the view are left alone.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from prefsmith.ledger.read import knowns, prompts_of, works
 from prefsmith.outcomes import Key, Pair, Record, Sample
 from prefsmith.pairing import quantile_cut
 from prefsmith.reasons import Reason
+from prefsmith.records import Message
 from prefsmith.stages.calls import Plan
 from prefsmith.stages.plan import Settled, gates_of, settle
 
@@ -68,9 +69,10 @@ def records(db: sqlite3.Connection, view: View, shift: int = 0) -> Iterator[Reco
     several ledgers can be told apart."""
     cut = margin_cut(db, view)
     for one in seen(db, view, bodies=True):
-        samples = {key: _sample(one, key) for key in view.plan.ordered(one.known.completions)}
+        keys = view.plan.ordered(one.known.completions)
+        messages = {t: orjson.loads(body) for t, body in one.known.bodies.items()}
         for item in one.work.items:
-            record = _record(one, item, samples, cut)
+            record = _record(one, item, keys, messages, cut)
             yield _shifted(record, shift) if shift else record
 
 
@@ -95,26 +97,33 @@ def _texts(known: Known, pair: Pair) -> tuple[int, int]:
     return known.completions[pair.chosen].text, known.completions[pair.rejected].text
 
 
-def _sample(one: Seen, key: Key) -> Sample:
-    c = one.known.completions[key]
-    return Sample(
-        key,
-        orjson.loads(one.known.bodies[c.text]),
-        c.finish_reason,
-        c.n_chars,
-        c.n_tokens,
-        c.seed,
-        c.reasoning,
-        one.gates[key],
-        damaged=c.text in one.known.damaged,
-    )
-
-
-def _record(one: Seen, item: OpenItem, samples: dict[Key, Sample], cut: float | None) -> Record:
+def _record(one: Seen, item: OpenItem, keys: Iterable[Key], messages: dict[int, Message], cut: float | None) -> Record:
     settled = after_cut(one.settled[item.id], cut)
-    scored = tuple(replace(s, scores=settled.scores.get(k, {})) for k, s in samples.items())
+    samples = []
+    for key in keys:
+        c = one.known.completions[key]
+        samples.append(
+            Sample(
+                key,
+                messages[c.text],
+                c.finish_reason,
+                c.n_chars,
+                c.n_tokens,
+                c.seed,
+                c.reasoning,
+                one.gates[key],
+                settled.scores.get(key, {}),
+                c.text in one.known.damaged,
+            )
+        )
     return Record(
-        item.hash.hex(), one.work.hash.hex(), item.item, item.source_id, scored, settled.pairs, settled.reason
+        item.hash.hex(),
+        one.work.hash.hex(),
+        item.item,
+        item.source_id,
+        tuple(samples),
+        settled.pairs,
+        settled.reason,
     )
 
 

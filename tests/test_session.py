@@ -1,0 +1,325 @@
+"""Sessions that end before their time: bugs, refusals, signals, and servers that answer nothing useful."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from prefsmith.backends.scripted import Scripted
+from prefsmith.engine import Settings
+from prefsmith.errors import CallFailed
+from prefsmith.job import run_job
+from prefsmith.ledger.ids import digest
+from prefsmith.ledger.ingest import ingest
+from prefsmith.ledger.ledger import Ledger
+from prefsmith.ledger.verify import verify
+from prefsmith.reasons import Reason
+from prefsmith.recipe import Recipe
+from prefsmith.records import Backend, Reply, Request
+from prefsmith.session import session
+from prefsmith.sources import open_source
+from prefsmith.stages.build import bind, described, resolve
+from prefsmith.stages.view import View
+
+MARK = {"use": "contains", "text": "quality=7"}
+RUBRIC = {"use": "rubric-help", "model": "jury:fake"}
+
+
+def described_run(folder: Path, n: int = 20, judge: Any = MARK, **more: Any) -> dict[str, Any]:
+    """`n` prompts, two temperatures, n = 2. `farm` and `jury`: their scripts; other words are the recipe's."""
+    path = folder / "prompts.jsonl"
+    path.write_bytes(b"".join(orjson.dumps({"question": f"Say {i}."}) + b"\n" for i in range(n)))
+    log = {"log": str(folder / "log")}
+    shape = {"concurrency": 8, "n_per_request": 2}
+    endpoints = {name: {"script": {**log, **more.pop(name, {})}, **shape} for name in ("farm", "jury")}
+    sample = {"model": "farm:fake", "temperature": [0.4, 1.0], "n": 2}
+    return {"prompts": {"path": str(path)}, "endpoints": endpoints, "sample": sample, "judge": judge, **more}
+
+
+def recipe(folder: Path, n: int = 20, judge: Any = MARK, **more: Any) -> Recipe:
+    return Recipe.model_validate(described_run(folder, n, judge, **more))
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    log = folder / "log"
+    return [orjson.loads(line) for line in log.read_bytes().splitlines()] if log.exists() else []
+
+
+def rows(folder: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(folder / "out" / "ledger.db")) as db:
+        return db.execute(sql).fetchall()
+
+
+def count(folder: Path, sql: str) -> int:
+    return int(rows(folder, f"SELECT count(*) FROM {sql}")[0][0])
+
+
+class Odd(Scripted):
+    """A scripted backend with a say in each request: what `meddle` raises goes to the engine."""
+
+    meddle: Callable[[Request], None]
+
+    async def send(self, request: Request) -> Reply:
+        reply = await super().send(request)
+        self.meddle(request)
+        return reply
+
+
+def directed(folder: Path, what: Recipe, meddle: Callable[[Request], None], said: list[str] | None = None) -> int:
+    """A session whose backends are Odd."""
+    resolution = resolve(what)
+    with Ledger.create(folder / "out") as ledger:
+        plan = bind(resolution, ledger)
+        source = open_source(what.prompts, frozenset())
+        view = View(ingest(ledger, source, "m", None), plan, digest("view", described(plan)))
+        source.close()
+        ledger.begin_session(ledger.identity("recipe", what.model_dump(mode="json"))[0], "0")
+        backends: dict[str, Backend] = {}
+        for key, lane in resolution.lanes.items():
+            script = what.endpoints[key].script
+            assert script is not None
+            odd = Odd(target=key, endpoint=key, script=script, capabilities=lane.capabilities)
+            odd.meddle = meddle
+            backends[key] = odd
+        chosen = Settings(what.window, what.attempts, what.grace_s, what.max_no_verdict)
+        return asyncio.run(session(ledger, view, backends, chosen, None, (said if said is not None else []).append))
+
+
+def test_a_bug_ends_the_run_and_replies_on_their_way_are_kept(tmp_path: Path) -> None:
+    n_seen = 0
+
+    def break_once(request: Request) -> None:
+        nonlocal n_seen
+        n_seen += bool(request.labels)
+        if n_seen == 30:
+            n_seen += 1
+            raise ZeroDivisionError("a bug")
+
+    what = recipe(tmp_path, 40, RUBRIC, jury={"latency_s": 0.01}, farm={"latency_s": 0.01})
+    with pytest.raises(ZeroDivisionError):
+        directed(tmp_path, what, break_once)
+    assert count(tmp_path, "call WHERE status = 'ok'") == len(logged(tmp_path)) - 1
+    with Ledger.read(tmp_path / "out") as ledger:
+        assert list(verify(ledger)) == []
+    assert directed(tmp_path, what, lambda _: None) == 0
+    assert count(tmp_path, "verdict") == 160
+
+
+def test_a_run_in_which_every_prompt_fails_for_good_ends_and_asks_nothing_again(tmp_path: Path) -> None:
+    def refuse(request: Request) -> None:
+        raise CallFailed(Reason.BAD_REQUEST, "no", http_status=400)
+
+    what = recipe(tmp_path, 100, RUBRIC)
+    assert directed(tmp_path, what, refuse) == 0
+    assert len(logged(tmp_path)) == 200 == count(tmp_path, "call WHERE status = 'failed' AND reason = 'bad_request'")
+    assert directed(tmp_path, what, refuse) == 0
+    assert len(logged(tmp_path)) == 200
+
+
+def test_a_final_reason_of_a_judge_closes_its_verdict_and_no_other(tmp_path: Path) -> None:
+    n_seen = 0
+
+    def filter_one(request: Request) -> None:
+        nonlocal n_seen
+        n_seen += bool(request.labels)
+        if request.labels and n_seen == 5:
+            raise CallFailed(Reason.CONTENT_FILTER, "no")
+
+    assert directed(tmp_path, recipe(tmp_path, 10, RUBRIC), filter_one) == 0
+    assert Counter(rows(tmp_path, "SELECT reason FROM verdict")) == {(None,): 39, ("content_filter",): 1}
+
+
+@pytest.mark.parametrize("which", ["farm", "jury"])
+def test_an_endpoint_that_refuses_us_is_asked_no_more_and_the_other_goes_on(which: str, tmp_path: Path) -> None:
+    def refuse(request: Request) -> None:
+        if bool(request.labels) == (which == "jury"):
+            raise CallFailed(Reason.AUTH, "HTTP 401, the key", http_status=401, stops_endpoint=True)
+
+    what, said = recipe(tmp_path, 400, RUBRIC), list[str]()
+    assert directed(tmp_path, what, refuse, said) == 5
+    assert f"{which} was given up: HTTP 401, the key" in said[0]
+    refused = [line for line in logged(tmp_path) if bool(line["labels"]) == (which == "jury")]
+    assert 1 <= len(refused) <= 8
+    assert count(tmp_path, "call WHERE status = 'failed' AND reason = 'auth'") == len(refused)
+    assert count(tmp_path, "completion") == (0 if which == "farm" else 1600)
+    assert directed(tmp_path, what, lambda _: None) == 0
+    assert count(tmp_path, "verdict") == 1600
+
+
+def test_with_every_endpoint_gone_no_further_prompt_is_opened(tmp_path: Path) -> None:
+    def refuse(request: Request) -> None:
+        raise CallFailed(Reason.QUOTA, "gone", stops_endpoint=True)
+
+    said: list[str] = []
+    assert directed(tmp_path, recipe(tmp_path, 5000, window=8), refuse, said) == 5
+    assert "items were not begun" in said[-1] and len(logged(tmp_path)) <= 8
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every chat completion with one status, after a while, and counts."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, status: int, wait_s: float) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.status, self.wait_s = status, wait_s
+        self.n_asked = self.n_now = self.n_peak = 0
+        self.lock = threading.Lock()
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        server = self.server
+        asked = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
+        with server.lock:
+            server.n_asked += 1
+            server.n_now += 1
+            server.n_peak = max(server.n_peak, server.n_now)
+        time.sleep(server.wait_s)
+        with server.lock:
+            server.n_now -= 1
+        choice = {"message": {"role": "assistant", "content": f"It is {asked['seed']}."}, "finish_reason": "stop"}
+        choices = [{**choice, "index": i} for i in range(asked.get("n", 1))]
+        body = orjson.dumps(
+            {"choices": choices, "model": "m"} if server.status == 200 else {"error": {"message": "no"}}
+        )
+        self.send_response(server.status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(status: int, wait_s: float = 0.0) -> Iterator[tuple[Server, dict[str, Any]]]:
+    server = Server(status, wait_s)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server, {"urls": f"http://127.0.0.1:{server.server_address[1]}/v1", "n_per_request": 1}
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def over_http(folder: Path, endpoint: dict[str, Any], n: int, concurrency: int) -> Recipe:
+    whole = described_run(folder, n)
+    whole["endpoints"]["farm"] = {**endpoint, "concurrency": concurrency}
+    return Recipe.model_validate(whole)
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "HTTP 401, the key in"), (404, "HTTP 404 for model")])
+def test_a_server_that_refuses_us_is_left_alone_and_all_work_is_owed(status: int, words: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    with serving(status) as (server, endpoint):
+        assert run_job(over_http(tmp_path, endpoint, 30, 4), tmp_path / "out", say=said.append) == 5
+    assert 1 <= server.n_asked <= 4
+    assert any("farm was given up" in line and words in line for line in said)
+    assert rows(tmp_path, "SELECT exit FROM session") == [(5,)]
+    with serving(200) as (_, endpoint):
+        assert run_job(over_http(tmp_path, endpoint, 30, 4), tmp_path / "out", say=said.append) == 0
+    assert count(tmp_path, "completion") == 120
+
+
+def test_as_many_requests_are_in_flight_as_the_endpoint_allows(tmp_path: Path) -> None:
+    """10: "concurrent" requests were awaited one by one."""
+    with serving(200, 0.05) as (server, endpoint):
+        started = time.monotonic()
+        assert run_job(over_http(tmp_path, endpoint, 24, 12), tmp_path / "out") == 0
+    assert (server.n_asked, server.n_peak) == (96, 12)
+    assert time.monotonic() - started < 96 * 0.05
+
+
+def started(folder: Path, n_sent: int, **more: Any) -> subprocess.Popen[str]:
+    """`prefsmith run` as a process of its own, with so many requests sent."""
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(described_run(folder, 400, **more)))
+    command = (sys.executable, "-m", "prefsmith", "run", "recipe.yaml", "-o", "out", "--quiet")
+    child = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    for _ in range(2000):
+        if len(logged(folder)) >= n_sent or child.poll() is not None:
+            break
+        time.sleep(0.01)
+    return child
+
+
+@pytest.mark.parametrize(("caught", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_waits_for_replies_on_their_way_and_keeps_them(caught: int, code: int, tmp_path: Path) -> None:
+    child = started(tmp_path, 24, farm={"latency_s": 0.2})
+    os.kill(child.pid, caught)
+    begun = time.monotonic()
+    _, told = child.communicate(timeout=20)
+    assert child.returncode == code and "waiting for replies" in told
+    # Grace of 5 s and the slowest reply are the most; with all replies in, nothing is waited for.
+    assert time.monotonic() - begun < 4
+    assert count(tmp_path, "call WHERE status = 'ok'") == len(logged(tmp_path)) < 800
+    assert rows(tmp_path, "SELECT exit FROM session") == [(code,)]
+    assert not (tmp_path / "out" / "export").exists()
+
+
+def test_replies_slower_than_the_grace_are_given_up(tmp_path: Path) -> None:
+    child = started(tmp_path, 8, farm={"latency_s": 600}, grace_s=0.2)
+    os.kill(child.pid, signal.SIGINT)
+    begun = time.monotonic()
+    child.communicate(timeout=20)
+    assert (child.returncode, count(tmp_path, "call")) == (130, 0)
+    assert 0.1 < time.monotonic() - begun < 4
+
+
+def test_a_second_signal_waits_for_nothing(tmp_path: Path) -> None:
+    child = started(tmp_path, 8, farm={"latency_s": 600}, grace_s=600)
+    os.kill(child.pid, signal.SIGTERM)
+    time.sleep(0.3)
+    assert child.poll() is None
+    os.kill(child.pid, signal.SIGINT)
+    begun = time.monotonic()
+    child.communicate(timeout=20)
+    # The first signal is why it stopped.
+    assert child.returncode == 143 and time.monotonic() - begun < 4
+
+
+def test_a_signal_is_heard_while_a_long_finished_source_is_walked(tmp_path: Path) -> None:
+    """Opening prompts that need nothing must not keep the loop from everything else."""
+    done = recipe(tmp_path, 3000, farm={"chars": 40})
+    assert run_job(done, tmp_path / "out", say=lambda _: None) == 0
+    again = recipe(tmp_path, 3000, pair={"min_margin": 0.5})
+    begun, n_ticks = time.monotonic(), 0
+
+    def tick(_: object) -> None:
+        nonlocal n_ticks
+        n_ticks += 1
+        if n_ticks == 1:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+
+    before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        code = run_job(again, tmp_path / "out", say=lambda _: None, on_progress=tick)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert code == 130 and time.monotonic() - begun < 5
+    n_lines = rows(tmp_path, "SELECT sum(last - first + 1) FROM done GROUP BY view")
+    assert sorted(n_lines)[0][0] < 3000
