@@ -9,7 +9,6 @@ people write by themselves, and the same job of ours.
 from __future__ import annotations
 
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,15 +19,18 @@ from typing import Any
 from measure import (
     HERE,
     JOB,
+    Cost,
     Row,
     Spent,
     Yardstick,
+    median,
     parser,
     reaped,
     report,
     scratch,
-    spend,
     start,
+    step,
+    whole,
     wrote_prompts,
     wrote_recipe,
 )
@@ -72,44 +74,42 @@ class Place:
         return self._folder / f"run-{self._n_runs}"
 
 
-def spent(place: Place, case: str, repeat: int, prompts: Path, url: str | None = None) -> list[Spent]:
+def runs_of(
+    place: Place, case: str, repeat: int, prompts: Path, yard: Yardstick, url: str | None = None
+) -> list[Spent]:
     recipe = place.recipe(case, prompts, url)
-    return [spend(JOB, "run", recipe, place.fresh()) for _ in range(repeat)]
+    return [yard.spend(JOB, "run", recipe, place.fresh()) for _ in range(repeat)]
 
 
-def step_s(place: Place, step: str, case: str, repeat: int, n: int) -> float:
-    """CPU-seconds of one step alone, less what it costs with one prompt."""
+def step_cost(place: Place, name: str, case: str, repeat: int, n: int, yard: Yardstick) -> Cost:
+    """One step alone, less what it costs with one prompt."""
     found = []
     for prompts, argument in ((place.many, n), (place.one, 1)):
         recipe, folder = place.recipe(case, prompts), place.fresh()
-        if step == "export":
-            spend(JOB, "run", recipe, folder)
-        places = (folder if step == "export" else place.fresh() for _ in range(repeat))
-        found.append(statistics.median(spend(JOB, step, recipe, p, str(argument)).said["cpu_s"] for p in places))
-    return found[0] - found[1]
+        if name == "export":
+            yard.spend(JOB, "run", recipe, folder)
+        places = [folder if name == "export" else place.fresh() for _ in range(repeat)]
+        found.append(median([yard.spend(JOB, name, recipe, p, str(argument)) for p in places], step))
+    return found[0].less(found[1])
 
 
-def engine_rows(place: Place, case: str, n: int, repeat: int, yardstick: Yardstick) -> list[Row]:
-    fixed = spent(place, case, repeat, place.one)
-    yardstick.take()
-    runs = spent(place, case, repeat, place.many)
-    yardstick.take()
+def engine_rows(place: Place, case: str, n: int, repeat: int, yard: Yardstick) -> list[Row]:
+    fixed = runs_of(place, case, repeat, place.one, yard)
+    runs = runs_of(place, case, repeat, place.many, yard)
 
-    def each_us(cost: Callable[[Spent], float]) -> float:
-        return (statistics.median(map(cost, runs)) - statistics.median(map(cost, fixed))) / n * 1e6
+    def each_us(cost_s: Callable[[Spent], float]) -> Cost:
+        return median(runs, cost_s).less(median(fixed, cost_s)).times(1e6 / n)
 
-    loop, threads = each_us(lambda s: s.said["loop_cpu_s"]), each_us(lambda s: s.said["cpu_s"] - s.said["loop_cpu_s"])
     rows = [
-        Row(f"({case}) {SAID[case]}", each_us(lambda s: s.cpu_s), "µs a prompt", GOAL_US[case]),
-        Row(f"({case}) of it the ledger's writer", threads, "µs a prompt"),
-        Row(f"({case}) of it the main thread", loop, "µs a prompt"),
+        Row(f"({case}) {SAID[case]}", each_us(whole), "µs a prompt", GOAL_US[case]),
+        Row(f"({case}) of it the ledger's writer", each_us(lambda s: step(s) - s.said["loop_cpu_s"]), "µs a prompt"),
+        Row(f"({case}) of it the main thread", each_us(lambda s: s.said["loop_cpu_s"]), "µs a prompt"),
     ]
     steps = {"read": "reading the source", "export": "writing the file"}
-    for step, name in {**steps, "fake": "the fake's answers"}.items() if case == "a" else steps.items():
-        row_us = step_s(place, step, case, repeat, n) / n * 1e6
-        rows.append(Row(f"({case}) of the main thread {name}", row_us, "µs a prompt"))
-        yardstick.take()
-    return [*rows, Row(f"({case}) start-up, taken off", statistics.median(s.cpu_s for s in fixed), "CPU-s")]
+    for name, said in {**steps, "fake": "the fake's answers"}.items() if case == "a" else steps.items():
+        cost = step_cost(place, name, case, repeat, n, yard).times(1e6 / n)
+        rows.append(Row(f"({case}) of the main thread {said}", cost, "µs a prompt"))
+    return [*rows, Row(f"({case}) start-up, taken off", median(fixed), "CPU-s")]
 
 
 @contextmanager
@@ -125,24 +125,20 @@ def server() -> Iterator[tuple[str, list[float]]]:
         cpu_s.append(reaped(child))
 
 
-def reference_rows(place: Place, case: str, n: int, repeat: int, yardstick: Yardstick) -> list[Row]:
+def reference_rows(place: Place, case: str, n: int, repeat: int, yard: Yardstick) -> list[Row]:
     judged = "judged" if case == "b" else "graded"
     with server() as (url, cpu_s):
-        script = [HERE / "reference.py", "ask", url, place.many]
-        fixed = statistics.median(spend(*script, "1", judged).cpu_s for _ in range(repeat))
-        theirs = statistics.median(spend(*script, str(n), judged).cpu_s for _ in range(repeat)) - fixed
-        yardstick.take()
+        script: list[str | Path] = [HERE / "reference.py", "ask", url, place.many]
+        one, many = (median([yard.spend(*script, str(k), judged) for _ in range(repeat)]) for k in (1, n))
         some = wrote_prompts(place.many.with_name("http.jsonl"), n)
-        more, less = (statistics.median(s.cpu_s for s in spent(place, case, repeat, p, url)) for p in (some, place.one))
-        ours = more - less
-        yardstick.take()
+        ours_one, ours = (median(runs_of(place, case, repeat, p, yard, url)) for p in (place.one, some))
     n_asked = n * CALLS[case]
     rows = []
-    for who, took_s in (("usual script over HTTP", theirs), ("prefsmith over HTTP", ours)):
-        rows.append(Row(f"({case}) {who}", took_s / n * 1e6, "µs a prompt"))
-        rows.append(Row(f"({case}) {who}", took_s / n_asked * 1e6, "µs a request"))
+    for who, cost in (("usual script over HTTP", many.less(one)), ("prefsmith over HTTP", ours.less(ours_one))):
+        rows.append(Row(f"({case}) {who}", cost.times(1e6 / n), "µs a prompt"))
+        rows.append(Row(f"({case}) {who}", cost.times(1e6 / n_asked), "µs a request"))
     each = cpu_s[0] / (2 * repeat * (n_asked + CALLS[case])) * 1e6
-    return [*rows, Row(f"({case}) the server, not counted", each, "µs a request")]
+    return [*rows, Row(f"({case}) the server, not counted nor scaled", each, "µs a request")]
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.verify import verify
 from prefsmith.recheck import verify_folder
 from prefsmith.recipe import Recipe
-from prefsmith.records import Request, Sampling
+from prefsmith.records import Message, Request, Sampling
 from prefsmith.sources import CONTROL_TOKENS, open_source
 from prefsmith.stages.build import resolve
 from prefsmith.summary import summary_of
@@ -67,7 +67,7 @@ def fake(recipe: Recipe, folder: Path, n: str) -> Counted:
     async def ask_all() -> None:
         await backend.open([], 0)
         for i in range(int(n)):
-            messages = ({"role": "user", "content": f"{i} " + "x" * 90},)
+            messages: tuple[Message, ...] = ({"role": "user", "content": f"{i} " + "x" * 90},)
             for t in sample.temperature:
                 await backend.send(Request("fake", messages, Sampling(temperature=t), sample.n, i))
         await backend.close()

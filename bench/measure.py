@@ -1,7 +1,8 @@
 """What the benches share: a yardstick for the machine, CPU-seconds of child processes, and the table that is printed.
 
-Every figure is CPU time (user and system) of a process and what it waited for; wall time says more about a machine's
-other users. `scaled` is what the machine of the goals would have taken: it does the yardstick's loop in 50 ms.
+Every figure is CPU time (user and system) of a process and of what it waited for; wall time says more about a
+machine's other users. `scaled` is what the machine of the goals would have taken, which does the yardstick's loop in
+50 ms.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,21 +30,64 @@ N_OPERATIONS = 200_000
 _LOOPS = 5
 
 
+class Cost(NamedTuple):
+    """CPU-seconds as they were counted, and as the machine of the goals would have counted them."""
+
+    raw: float
+    scaled: float
+
+    def less(self, other: Cost) -> Cost:
+        return Cost(self.raw - other.raw, self.scaled - other.scaled)
+
+    def times(self, factor: float) -> Cost:
+        return Cost(self.raw * factor, self.scaled * factor)
+
+
+class Spent(NamedTuple):
+    """What a child cost, all of it, and what it printed as its last line. `factor`: raw times this is scaled."""
+
+    cpu_s: float
+    wall_s: float
+    said: dict[str, Any]
+    factor: float
+
+
+def whole(one: Spent) -> float:
+    return one.cpu_s
+
+
+def step(one: Spent) -> float:
+    return float(one.said["cpu_s"])
+
+
+def median(runs: Sequence[Spent], cost_s: Callable[[Spent], float] = whole) -> Cost:
+    return Cost(statistics.median(map(cost_s, runs)), statistics.median(cost_s(run) * run.factor for run in runs))
+
+
 class Yardstick:
-    """How fast this machine is meanwhile: take it before, between and after what is measured."""
+    """How fast this machine is just now, taken before and after every child: other users slow it down at any time."""
 
     def __init__(self) -> None:
         self.taken_ms: list[float] = []
         _loop_ms()  # the first one also pays for memory that the next ones reuse
         self.take()
 
-    def take(self) -> None:
+    def take(self) -> float:
+        """The factor between now and the time before."""
         self.taken_ms.append(statistics.median(_loop_ms() for _ in range(_LOOPS)))
+        return REFERENCE_MS / statistics.fmean(self.taken_ms[-2:])
 
-    @property
-    def factor(self) -> float:
-        """Raw times this is scaled."""
-        return REFERENCE_MS / statistics.median(self.taken_ms)
+    def spend(self, *command: str | Path) -> Spent:
+        """Run a program of this folder to its end. Raises SystemExit when it fails."""
+        started = time.monotonic()
+        child = start(*command)
+        assert child.stdout is not None
+        told = child.stdout.read().strip().splitlines()
+        cpu_s = reaped(child)
+        if child.returncode:
+            raise SystemExit(f"{' '.join(map(str, command))} ended with {child.returncode}")
+        said = json.loads(told[-1]) if told else {}
+        return Spent(cpu_s, time.monotonic() - started, said, self.take())
 
 
 def _loop_ms() -> float:
@@ -51,26 +95,6 @@ def _loop_ms() -> float:
     for i in range(N_OPERATIONS):
         d[i] = str(i)
     return (time.process_time() - started) * 1e3
-
-
-class Spent(NamedTuple):
-    """What a child cost, all of it, and what it printed as its last line."""
-
-    cpu_s: float
-    wall_s: float
-    said: dict[str, Any]
-
-
-def spend(*command: str | Path) -> Spent:
-    """Run a program of this folder to its end. Raises SystemExit when it fails."""
-    started = time.monotonic()
-    child = start(*command)
-    assert child.stdout is not None
-    told = child.stdout.read().strip().splitlines()
-    cpu_s = reaped(child)
-    if child.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {child.returncode}")
-    return Spent(cpu_s, time.monotonic() - started, json.loads(told[-1]) if told else {})
 
 
 def start(*command: str | Path) -> subprocess.Popen[str]:
@@ -87,27 +111,27 @@ def reaped(child: subprocess.Popen[str]) -> float:
 
 
 class Row(NamedTuple):
-    """One line of the table. `goal`: at most this, scaled where `timed`."""
+    """One line of the table. `goal`: at most this, scaled. A plain number is no time and is not scaled."""
 
     what: str
-    raw: float
+    value: Cost | float
     unit: str
     goal: float | None = None
-    timed: bool = True
 
 
 def report(title: str, rows: Sequence[Row], yardstick: Yardstick, wall_s: float) -> None:
     """Print the table, the yardstick's readings and the versions."""
-    print(f"\n{title}\n\n| what | raw | scaled | goal | |\n|---|---|---|---|---|")
+    print(f"\n{title}\n\n| what | raw | scaled | unit | goal | |\n|---|---|---|---|---|---|")
     for row in rows:
-        scaled = row.raw * yardstick.factor if row.timed else row.raw
+        cost = row.value if isinstance(row.value, Cost) else Cost(row.value, row.value)
         goal = "" if row.goal is None else f"<= {row.goal:,g}"
-        met = "" if row.goal is None else "met" if scaled <= row.goal else "MISSED"
-        print(f"| {row.what} | {_said(row.raw)} | {_said(scaled)} {row.unit} | {goal} | {met} |")
-    readings = ", ".join(f"{ms:.1f}" for ms in yardstick.taken_ms)
+        met = "" if row.goal is None else "met" if cost.scaled <= row.goal else "MISSED"
+        print(f"| {row.what} | {_said(cost.raw)} | {_said(cost.scaled)} | {row.unit} | {goal} | {met} |")
+    ms = sorted(yardstick.taken_ms)
     print(
-        f"\nyardstick (200,000 x d[i] = str(i)): {readings} ms; scaled = raw x {yardstick.factor:.2f} "
-        f"({REFERENCE_MS:g} ms is the reference machine)\nwall, for information: {wall_s:.0f} s\n{versions()}"
+        f"\nyardstick (200,000 x d[i] = str(i); {REFERENCE_MS:g} ms is the reference machine), {len(ms)} readings: "
+        f"{ms[0]:.1f} to {ms[-1]:.1f}, median {statistics.median(ms):.1f} ms; each child is scaled by the two around it"
+        f"\nwall, for information: {wall_s:.0f} s\n{versions()}"
     )
 
 

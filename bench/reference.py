@@ -13,6 +13,7 @@ import random
 import re
 import sys
 from pathlib import Path
+from typing import TextIO
 
 TEMPERATURES = (0.3, 0.7, 1.0, 1.3)
 N = 2
@@ -72,7 +73,7 @@ async def serve() -> None:
     await server.serve_forever()
 
 
-async def ask(url: str, rows: list[dict[str, str]], folder: Path, judged: bool) -> None:
+async def ask(url: str, rows: list[dict[str, str]], judged: bool, kept: TextIO, out: TextIO) -> None:
     from openai import AsyncOpenAI
 
     client = AsyncOpenAI(base_url=url, api_key="none")
@@ -93,19 +94,17 @@ async def ask(url: str, rows: list[dict[str, str]], folder: Path, judged: bool) 
         found = re.search(r"VERDICT: (\d)", said)
         return float(found[1]) if found else 0.0
 
-    with open(folder / "answers.jsonl", "w") as kept, open(folder / "pairs.jsonl", "w") as out:
+    async def one(row: dict[str, str]) -> None:
+        prompt = row["prompt"]
+        texts = [t for some in await asyncio.gather(*(asked(prompt, t, N) for t in TEMPERATURES)) for t in some]
+        scores = await asyncio.gather(*(score(prompt, text) for text in texts))
+        for text, value in zip(texts, scores, strict=True):
+            kept.write(json.dumps({"prompt": prompt, "text": text, "score": value}) + "\n")
+        ranked = sorted(zip(scores, texts, strict=True))
+        if ranked[0][0] < ranked[-1][0]:
+            out.write(json.dumps({"prompt": prompt, "chosen": ranked[-1][1], "rejected": ranked[0][1]}) + "\n")
 
-        async def one(row: dict[str, str]) -> None:
-            prompt = row["prompt"]
-            texts = [t for some in await asyncio.gather(*(asked(prompt, t, N) for t in TEMPERATURES)) for t in some]
-            scores = await asyncio.gather(*(score(prompt, text) for text in texts))
-            for text, value in zip(texts, scores, strict=True):
-                kept.write(json.dumps({"prompt": prompt, "text": text, "score": value}) + "\n")
-            ranked = sorted(zip(scores, texts, strict=True))
-            if ranked[0][0] < ranked[-1][0]:
-                out.write(json.dumps({"prompt": prompt, "chosen": ranked[-1][1], "rejected": ranked[0][1]}) + "\n")
-
-        await asyncio.gather(*(one(row) for row in rows))
+    await asyncio.gather(*(one(row) for row in rows))
     await client.close()
 
 
@@ -115,7 +114,9 @@ def main() -> None:
     else:
         url, prompts, n, judged = sys.argv[2:]
         rows = [json.loads(line) for line in Path(prompts).read_text().splitlines()[: int(n)]]
-        asyncio.run(ask(url, rows, Path(prompts).parent, judged == "judged"))
+        folder = Path(prompts).parent
+        with (folder / "answers.jsonl").open("w") as kept, (folder / "pairs.jsonl").open("w") as out:
+            asyncio.run(ask(url, rows, judged == "judged", kept, out))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from prefsmith.folder import Folder
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.read import knowns, works
 from prefsmith.records import Json
-from prefsmith.stages.score import verdicts_of
 from prefsmith.stages.view import Seen, look
 
 _NEAREST_MOST = 8
@@ -104,7 +103,8 @@ def _completions(folder: Folder, one: Seen) -> list[Json]:
         c = one.known.completions[key]
         verdicts: dict[str, Json] = {}
         for leaf, item in product(leaves, one.work.items):
-            found = verdicts_of(leaf, item, (key,), one.known).get(key)
+            reads = reads_hash(item.item, leaf.reads)
+            found = one.known.verdicts.get((leaf.judge, reads, (c.text,), 0))
             # Items of one prompt that this judge reads alike have one verdict; others have each their own.
             alike = len({reads_hash(i.item, leaf.reads) for i in one.work.items}) == 1
             if found is not None:

@@ -56,6 +56,11 @@ class Item:
     category: str | None = None
     columns: Mapping[str, Json] = field(default_factory=dict)
 
+    def has(self, name: str) -> bool:
+        if name == "reference":
+            return self.reference is not None
+        return self.category is not None if name == "category" else name in self.columns
+
     def read(self, names: Sequence[str] | None) -> dict[str, Json]:
         """The columns that a judge names (all of them for None); a column that the row lacks is left out."""
         have: dict[str, Json] = dict(self.columns)

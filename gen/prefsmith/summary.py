@@ -19,7 +19,7 @@ from prefsmith.reasons import Reason
 from prefsmith.records import Json
 from prefsmith.stages.calls import Leaf, Plan
 from prefsmith.stages.plan import alive_in
-from prefsmith.stages.score import lacks, paired
+from prefsmith.stages.score import lacks, paired, verdicts_of
 from prefsmith.stages.view import Seen, View, after_cut, margin_cut, seen
 
 ENOUGH_PAIRS = 500
@@ -180,7 +180,8 @@ def _add_verdicts(counts: _Counts, one: Seen, plan: Plan) -> None:
         for leaf in plan.leaves:
             reads = reads_hash(item.item, leaf.reads)
             asked.update({(leaf.judge, reads, (text,), 0): leaf.name for text in texts})
-            found = paired(plan, leaf, item, alive, one.known)
+            verdicts = verdicts_of(leaf, item, tuple(texts), one.known) or {}
+            found = paired(plan, leaf, item, alive, one.known, verdicts)
             if not isinstance(found, Reason):
                 asked.update(_confirming(plan.confirm, item, found, one) if plan.confirm else {})
                 break

@@ -42,7 +42,8 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
             break  # nobody asks what became of it
         still: list[OpenItem] = []
         for item in pairless:
-            result = score.paired(plan, leaf, item, alive, known)
+            verdicts = score.verdicts_of(leaf, item, texts, known) or {}
+            result = score.paired(plan, leaf, item, alive, known, verdicts)
             if isinstance(result, Reason):
                 still.append(item)
             else:
@@ -78,13 +79,14 @@ def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> 
     reason: Reason = Reason.NO_VERDICT
     chosen: tuple[Pair, ...] = ()
     for leaf in plan.leaves:
-        # Also of completions that stay out as identical: they have the verdict of their text.
-        shown = [k for k, c in known.completions.items() if c.text in texts] if score.asks(leaf, texts) else ()
-        for k, v in score.verdicts_of(leaf, item, shown, known).items():
-            scores.setdefault(k, {})[leaf.judge] = v.reason if v.reason is not None else getattr(v, "value", 0.0)
-        if score.missing(leaf, (item,), texts, known):
+        verdicts = score.verdicts_of(leaf, item, texts, known)
+        if verdicts is None:
             return Settled((), Reason.INCOMPLETE, scores)
-        result = score.paired(plan, leaf, item, alive, known)
+        # Also of completions that stay out as identical: they have the verdict of their text.
+        for k, c in known.completions.items():
+            if (v := verdicts.get(c.text)) is not None:
+                scores.setdefault(k, {})[leaf.judge] = v.reason or v.value or 0.0
+        result = score.paired(plan, leaf, item, alive, known, verdicts)
         if not isinstance(result, Reason):
             chosen = result
             break

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from prefsmith.judging.verdicts import Step, next_step
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import Known, OpenItem
-from prefsmith.outcomes import Judged, Key, Pair, Score
+from prefsmith.outcomes import Key, Pair, Score
 from prefsmith.pairing import Scored, pairs
 from prefsmith.reasons import Reason
 from prefsmith.records import Item
@@ -50,27 +50,30 @@ def asked(leaf: Leaf, item: Item, reads: bytes, shown: tuple[int, ...], known: K
 
 def lacks(leaf: Leaf, item: Item) -> bool:
     """The item has not what this judge cannot do without: it is not asked, and has no verdict of it."""
-    return any(not item.read((name,)) for name in leaf.needs)
+    return not all(item.has(name) for name in leaf.needs)
 
 
-def verdicts_of(leaf: Leaf, item: OpenItem, keys: Iterable[Key], known: Known) -> dict[Key, Judged]:
-    """The verdicts of this judge on completions that it is asked about; what another view asked stays out."""
-    if lacks(leaf, item.item):
+def verdicts_of(leaf: Leaf, item: OpenItem, texts: Sequence[int], known: Known) -> dict[int, Score] | None:
+    """The verdicts of this judge by text, None while it is still owed some; what another view asked stays out."""
+    if lacks(leaf, item.item) or not asks(leaf, texts):
         return {}
-    reads = reads_hash(item.item, leaf.reads)
-    verdicts = ((k, known.verdicts.get((leaf.judge, reads, (known.completions[k].text,), 0))) for k in keys)
-    return {k: v for k, v in verdicts if v is not None}
+    judge, reads, held = leaf.judge, reads_hash(item.item, leaf.reads), known.verdicts
+    found = {t: v for t in texts if isinstance(v := held.get((judge, reads, (t,), 0)), Score)}
+    return found if len(found) == len(texts) else None
 
 
-def paired(plan: Plan, leaf: Leaf, item: OpenItem, alive: Sequence[Key], known: Known) -> tuple[Pair, ...] | Reason:
-    hashes = plan.sampler_hashes
-    scored = [
-        Scored(k, hashes[k[0]], v.value)
-        for k, v in verdicts_of(leaf, item, alive, known).items()
-        if isinstance(v, Score) and v.value is not None
-    ]
+def paired(
+    plan: Plan, leaf: Leaf, item: OpenItem, alive: Sequence[Key], known: Known, verdicts: Mapping[int, Score]
+) -> tuple[Pair, ...] | Reason:
+    """What the pairing rule makes of one judge's scores."""
     if len(alive) < 2:
         return Reason.TOO_FEW
+    hashes, completions = plan.sampler_hashes, known.completions
+    scored = [
+        Scored(k, hashes[k[0]], v.value)
+        for k in alive
+        if (v := verdicts.get(completions[k].text)) is not None and v.value is not None
+    ]
     if len(scored) < 2:
         return Reason.NO_VERDICT
     return pairs(plan.rule, scored, leaf.judge, item.hash)
