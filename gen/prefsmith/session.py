@@ -6,10 +6,11 @@ It knows processes and signals, and neither recipes' files nor exports.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 
 import orjson
@@ -37,7 +38,8 @@ async def session(
     async with AsyncExitStack() as stack:
         for key, backend in backends.items():
             stack.push_async_callback(backend.close)
-            await backend.open(*_load(ledger, view.plan, key))
+            sized = backend.capabilities().n_ctx_tokens is not None
+            await backend.open(*(_load(ledger, view.plan, key) if sized else ((), 0)))
             ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
         lanes = {key: Lane[Job](b, b.capabilities().concurrency) for key, b in backends.items()}
         pool = await stack.enter_async_context(GraderPool())
@@ -45,7 +47,8 @@ async def session(
         _catch_signals(engine, say)
         ticker = asyncio.create_task(_tick(engine, on_progress)) if on_progress else None
         try:
-            code = await engine.run()
+            with _rare_collections():
+                code = await engine.run()
         finally:
             if ticker and on_progress:
                 ticker.cancel()
@@ -67,6 +70,8 @@ def _load(ledger: Ledger, plan: Plan, lane: str) -> tuple[Sequence[tuple[Message
     extra = answer = max(described[c.sampler]["max_tokens"] for c in plan.cells)
     rows = ledger.db.execute("SELECT messages FROM prompt ORDER BY length(messages) DESC LIMIT 4").fetchall()
     longest: list[tuple[Message, ...]] = [tuple(orjson.loads(m)) for (m,) in rows]
+    # Tool definitions stand in the context too; two bytes a token is more than any JSON takes.
+    extra += (ledger.db.execute("SELECT max(length(tools)) FROM prompt").fetchone()[0] or 0) // 2
     systems = [described[c.sampler].get("system") or "" for c in plan.cells if c.lane == lane]
     if any(systems):
         longest = [({"role": "system", "content": max(systems, key=len)}, *m) for m in longest]
@@ -76,6 +81,18 @@ def _load(ledger: Ledger, plan: Plan, lane: str) -> tuple[Sequence[tuple[Message
             longest += [({"role": "user", "content": leaf.asks.prompt}, *m) for m in longest[:1]]
             extra = max(extra, 2 * answer + 2 * leaf.asks.sampling.max_tokens)
     return longest, extra
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Thousands of live values of open prompts are no garbage: looking them through at the usual pace costs an eighth
+    of the engine's time."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 async def _tick(engine: Engine, on_progress: OnProgress) -> None:

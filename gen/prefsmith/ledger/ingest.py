@@ -6,10 +6,11 @@ its stamp and not read again; an edited one is a new source whose equal items ar
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from prefsmith.ledger.ids import item_hash, prompt_hash
 from prefsmith.ledger.ledger import Ledger
@@ -88,21 +89,21 @@ def _read(ledger: Ledger, source: Source, source_id: int, last_read: int, limit:
     rows = iter(source.rows())
     while batch := list(islice(rows, _BATCH_ROWS)):
         with ledger.transaction() as db:
+            kept: list[tuple[int, int, int | None, str | None, Reason | None, str | None]] = []
+            here: set[int] = set()
             for row in batch:
                 if row.line <= last_read:
                     continue
                 item, reason = None, row.reason
                 if row.item is not None:
-                    item, is_new = _keep(ledger, row.item, source_id)
+                    item, is_new = _keep(db, row.item, source_id, here)
                     reason = None if is_new else Reason.DUPLICATE
                     n_items += is_new
-                db.execute(
-                    "INSERT INTO row VALUES(?, ?, ?, ?, ?, ?)",
-                    (source_id, row.line, item, row.source_id, reason, row.excerpt),
-                )
+                kept.append((source_id, row.line, item, row.source_id, reason, row.excerpt))
                 last_read = row.line
                 if limit is not None and n_items >= limit:
                     break
+            db.executemany("INSERT INTO row VALUES(?, ?, ?, ?, ?, ?)", kept)
             db.execute("UPDATE source SET n_rows = ? WHERE id = ?", (last_read, source_id))
         if limit is not None and n_items >= limit:
             return
@@ -110,24 +111,35 @@ def _read(ledger: Ledger, source: Source, source_id: int, last_read: int, limit:
         db.execute("UPDATE source SET complete = 1 WHERE id = ?", (source_id,))
 
 
-def _keep(ledger: Ledger, item: Item, source: int) -> tuple[int, bool]:
-    """Id of the item, and whether this source has it for the first time."""
-    db = ledger.db
-    of_prompt = prompt_hash(item.prompt)
-    of = item_hash(item, of_prompt)
-    known = db.execute("SELECT id FROM item WHERE hash = ?", (of,)).fetchone()
-    if known is not None:
-        twice = db.execute("SELECT 1 FROM row WHERE item = ? AND source = ? LIMIT 1", (known[0], source)).fetchone()
-        return int(known[0]), twice is None
-    got = db.execute("SELECT id FROM prompt WHERE hash = ?", (of_prompt,)).fetchone()
-    if got is None:
-        p = item.prompt
-        tools = None if p.tools is None else canonical(p.tools).decode()
-        head = (of_prompt, canonical(p.messages).decode(), tools, p.parallel_tool_calls)
-        got = (db.execute("INSERT INTO prompt VALUES(NULL, ?, ?, ?, ?)", head).lastrowid,)
+def _keep(db: sqlite3.Connection, item: Item, source: int, here: set[int]) -> tuple[int, bool]:
+    """Id of the item, and whether this source has it for the first time; `here`: items whose rows are not written yet.
+
+    Tries to insert before it looks: nearly every row of a source is new, and a look costs as much as a write.
+    """
+    p, of_prompt = item.prompt, prompt_hash(item.prompt)
+    tools = None if p.tools is None else canonical(p.tools).decode()
+    head = (of_prompt, canonical(p.messages).decode(), tools, p.parallel_tool_calls)
+    prompt, _ = _inserted(db, "prompt", "NULL, ?, ?, ?, ?", head)
     columns = canonical(dict(item.columns)).decode() if item.columns else None
-    values = (of, got[0], item.category, item.reference, columns)
-    return int(db.execute("INSERT INTO item VALUES(NULL, ?, ?, ?, ?, ?)", values).lastrowid or 0), True
+    values = (item_hash(item, of_prompt), prompt, item.category, item.reference, columns)
+    i, is_new = _inserted(db, "item", "NULL, ?, ?, ?, ?, ?", values)
+    if i in here:
+        return i, False
+    here.add(i)
+    return i, is_new or not _has(db, source, i)
+
+
+def _has(db: sqlite3.Connection, source: int, item: int) -> bool:
+    sql = "SELECT 1 FROM row WHERE item = ? AND source = ? LIMIT 1"
+    return db.execute(sql, (item, source)).fetchone() is not None
+
+
+def _inserted(db: sqlite3.Connection, table: str, marks: str, values: tuple[Any, ...]) -> tuple[int, bool]:
+    """Id of the row with this hash, its first value, and whether it is new."""
+    cur = db.execute(f"INSERT INTO {table} VALUES({marks}) ON CONFLICT DO NOTHING", values)
+    if cur.rowcount:
+        return int(cur.lastrowid or 0), True
+    return int(db.execute(f"SELECT id FROM {table} WHERE hash = ?", values[:1]).fetchone()[0]), False
 
 
 def _select(ledger: Ledger, source: int, of: bytes, limit: int | None) -> Selection:

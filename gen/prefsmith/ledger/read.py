@@ -23,7 +23,6 @@ from prefsmith.text import TRIVIAL_CHARS
 
 BLOCK = 128
 """Prompts read at a time."""
-_SHORT_BYTES = 4 * TRIVIAL_CHARS + 100
 _IN = "IN (SELECT value FROM json_each(?))"
 
 
@@ -89,7 +88,8 @@ def knowns(
     """What is known of each prompt. `samplers`: id -> n of the view; `bodies` False reads only short texts."""
     out = {p: Known() for p in prompts}
     wanted = orjson.dumps(prompts).decode()
-    cap = "t.body" if bodies else f"CASE WHEN length(t.body) <= {_SHORT_BYTES} THEN t.body END"
+    # The gates look into a text exactly when its content is this short.
+    cap = "t.body" if bodies else f"CASE WHEN c.n_chars <= {TRIVIAL_CHARS} THEN t.body END"
     sql = (
         "SELECT c.prompt, c.sampler, c.idx, c.text, c.n_chars, c.finish_reason, c.n_tokens, c.seed, c.reasoning, "
         f"{cap} FROM completion c JOIN text t ON t.id = c.text WHERE c.prompt {_IN}"

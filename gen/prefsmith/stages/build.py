@@ -127,14 +127,7 @@ def bind(resolution: Resolution, ledger: Ledger) -> Plan:
         i, of = ledger.identity("sampler", sampler.described())
         cells.append(Cell(i, of, sampler, by.wire_model, n, by.backend_key, by.capabilities.n_per_request))
     leaves = _told_apart([_leaf(ledger, *one) for one in resolution.judges], recipe.judge)
-    return Plan(
-        tuple(cells),
-        tuple(leaf for leaf in leaves if leaf.role != "confirm"),
-        next((leaf for leaf in leaves if leaf.role == "confirm"), None),
-        Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
-        rule_of(recipe.pair, recipe.seed),
-        recipe.seed,
-    )
+    return _plan(recipe, cells, leaves)
 
 
 def _leaf(ledger: Ledger, spec: Judge, judge: Grader | ModelJudge, by: Resolved | None) -> Leaf:
@@ -194,10 +187,14 @@ def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
         of = bytes.fromhex(one["judge"])
         reads = None if one["reads"] is None else tuple(one["reads"])
         leaves.append(Leaf(judges[of], of, one["name"], one["role"], reads, tuple(one["needs"])))
+    return _plan(recipe, cells, leaves)
+
+
+def _plan(recipe: Recipe, cells: Sequence[Cell], leaves: Sequence[Leaf]) -> Plan:
     return Plan(
         tuple(cells),
-        tuple(x for x in leaves if x.role != "confirm"),
-        next((x for x in leaves if x.role == "confirm"), None),
+        tuple(leaf for leaf in leaves if leaf.role != "confirm"),
+        next((leaf for leaf in leaves if leaf.role == "confirm"), None),
         Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
         rule_of(recipe.pair, recipe.seed),
         recipe.seed,
