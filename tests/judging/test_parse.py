@@ -269,3 +269,31 @@ def test_reasoning_is_taken_out_and_nothing_is_joined() -> None:
     assert without_reasoning("no tags") == "no tags"
     assert without_reasoning("x</think>y").strip() == "y"
     assert without_reasoning("x<think>y").strip() == "x"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "VERDICT: 7",
+                "VERDICT: A",
+                "Verdict: 3",
+                "VERDICT: 10",
+                "VERDICT: ",
+                "fine\u2028VERDICT: 2",
+                "so <think>",
+                "",
+            ]
+        )
+        | st.text(max_size=12),
+        max_size=4,
+    ),
+    st.sampled_from([("1", "2", "3", "4", "5", "6", "7", "8", "9"), ("A", "B", "TIE")]),
+)
+def test_the_short_way_of_a_plain_reply_agrees_with_the_long_one(lines: list[str], labels: tuple[str, ...]) -> None:
+    from prefsmith.judging import parse
+
+    text = "\n".join(lines)
+    plain = parse._plain_label(text, labels)
+    if plain is not None:
+        assert parse._read_text(parse.without_reasoning(text), labels).label == plain

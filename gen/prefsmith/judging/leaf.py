@@ -7,7 +7,7 @@ result or a reason. It does not know which server answers, what the ledger holds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from prefsmith.judging.parse import READ_VERSION, read_choice, read_score, without_reasoning
@@ -52,6 +52,11 @@ class ModelJudge:
     orders: Literal["both", "seeded"] = "both"
     ask_version: int = ASK_VERSION
     read_version: int = READ_VERSION
+    text_hash: str = field(init=False, repr=False, compare=False)
+    """Of all that is described: part of every fence's mark, and worked out once."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text_hash", digest("judge", self.described()).hex())
 
     def described(self) -> Json:
         """What is hashed and stored. Absent parts are left out, so that a part added later changes no old key."""
@@ -111,7 +116,7 @@ class ModelJudge:
         read = item.read(self.reads)
         raw = {"prompt": conversation(item.prompt), **{n: column(read.get(n, _NONE_GIVEN)) for n in self.reads}}
         # Of the texts as they came, so that the mark depends on nothing that is done to them below.
-        mark = digest("fence", [self.described(), raw, list(candidates)]).hex()[:16]
+        mark = digest("fence", [self.text_hash, raw, list(candidates)]).hex()[:16]
         values: dict[str, str] = {"criteria": "\n".join(f"- {name}: {text}" for name, text in self.criteria)}
         n_broken = 0
         for name, text in [*raw.items(), *zip(shown, candidates, strict=True)]:

@@ -88,7 +88,17 @@ def _read(reply: Generated, labels: Sequence[str]) -> _Reading:
         return _Reading(reason=Reason.CONTENT_FILTER)
     if reply.finish_reason in ("abort", "error"):
         return _Reading(reason=Reason.UNPARSEABLE)
-    return _read_text(without_reasoning(reply.message.get("content") or ""), labels)
+    content = reply.message.get("content") or ""
+    plain = _plain_label(content, labels)
+    return _Reading(plain) if plain is not None else _read_text(without_reasoning(content), labels)
+
+
+def _plain_label(text: str, labels: Sequence[str]) -> str | None:
+    """The label of a reply that does exactly as it was told; None sends all others to the long way, which agrees."""
+    last = text[text.rfind("\n") + 1 :]
+    label = last[9:]
+    plain = last.startswith("VERDICT: ") and label in labels and "<" not in text and text.upper().count("VERDICT") == 1
+    return label if plain and len(text.splitlines()) == text.count("\n") + 1 else None
 
 
 def _read_text(text: str, labels: Sequence[str]) -> _Reading:
