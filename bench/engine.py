@@ -62,6 +62,8 @@ class Place:
 
     def __init__(self, folder: Path, n: int) -> None:
         self._folder, self._n_runs = folder, 0
+        self.finished: dict[tuple[str, Path], Path] = {}
+        """The last finished run of a case and its prompts."""
         self.many = wrote_prompts(folder / "many.jsonl", n)
         self.one = wrote_prompts(folder / "one.jsonl", 1)
 
@@ -77,18 +79,19 @@ class Place:
 def runs_of(
     place: Place, case: str, repeat: int, prompts: Path, yard: Yardstick, url: str | None = None
 ) -> list[Spent]:
-    recipe = place.recipe(case, prompts, url)
-    return [yard.spend(JOB, "run", recipe, place.fresh()) for _ in range(repeat)]
+    recipe, out = place.recipe(case, prompts, url), []
+    for _ in range(repeat):
+        place.finished[case, prompts] = folder = place.fresh()
+        out.append(yard.spend(JOB, "run", recipe, folder))
+    return out
 
 
 def step_cost(place: Place, name: str, case: str, repeat: int, n: int, yard: Yardstick) -> Cost:
     """One step alone, less what it costs with one prompt."""
     found = []
     for prompts, argument in ((place.many, n), (place.one, 1)):
-        recipe, folder = place.recipe(case, prompts), place.fresh()
-        if name == "export":
-            yard.spend(JOB, "run", recipe, folder)
-        places = [folder if name == "export" else place.fresh() for _ in range(repeat)]
+        recipe, finished = place.recipe(case, prompts), place.finished[case, prompts]
+        places = [finished if name == "export" else place.fresh() for _ in range(repeat)]
         found.append(median([yard.spend(JOB, name, recipe, p, str(argument)) for p in places], step))
     return found[0].less(found[1])
 
@@ -144,12 +147,13 @@ def reference_rows(place: Place, case: str, n: int, repeat: int, yard: Yardstick
 def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--prompts", type=int, default=5_000, help="prompts of the scripted runs")
+    arguments.add_argument("--cases", nargs="+", choices=tuple(SAID), default=list(SAID))
     arguments.add_argument("--http", type=int, default=500, help="prompts of the runs over HTTP; 0 leaves them out")
     args = arguments.parse_args()
     started, yardstick, rows = time.monotonic(), Yardstick(), list[Row]()
     with scratch() as folder:
         place = Place(folder, max(args.prompts, args.http))
-        for case in ("a", "b"):
+        for case in args.cases:
             rows += engine_rows(place, case, args.prompts, args.repeat, yardstick)
             if args.http:
                 rows += reference_rows(place, case, args.http, args.repeat, yardstick)

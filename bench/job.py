@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import sys
 import time
@@ -118,15 +117,6 @@ def summary(recipe: Recipe, folder: Path, _: str) -> Counted:
     return {"n": summary_of(folder)["items"]["n"]}
 
 
-def size(recipe: Recipe, folder: Path, _: str) -> Counted:
-    """Bytes of the ledger's file and of the texts that it holds."""
-    del recipe
-    with Ledger.read(folder) as ledger:
-        texts = ledger.db.execute("SELECT sum(n_chars) FROM completion").fetchone()[0]
-        counts = {t: _count(ledger, t) for t in ("item", "call", "completion", "verdict", "text")}
-    return {"file": os.stat(folder / "ledger.db").st_size, "texts": texts, **counts}
-
-
 def _count(ledger: Ledger, table: str) -> int:
     return int(ledger.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
@@ -141,7 +131,7 @@ def hwm_mb() -> float:
 
 
 STEPS: Mapping[str, Callable[[Recipe, Path, str], Counted]] = {
-    f.__name__: f for f in (run, read, export, fake, check, recheck, life, pairs, summary, size)
+    f.__name__: f for f in (run, read, export, fake, check, recheck, life, pairs, summary)
 }
 
 

@@ -27,7 +27,10 @@ HERE = Path(__file__).resolve().parent
 JOB = HERE / "job.py"
 REFERENCE_MS = 50.0
 N_OPERATIONS = 200_000
-_LOOPS = 5
+_LOOPS = 3
+_POLL_S = 0.02
+_EVERY_S = 0.4
+"""One loop each takes a twentieth of a core that the child may want."""
 
 
 class Cost(NamedTuple):
@@ -65,29 +68,43 @@ def median(runs: Sequence[Spent], cost_s: Callable[[Spent], float] = whole) -> C
 
 
 class Yardstick:
-    """How fast this machine is just now, taken before and after every child: other users slow it down at any time."""
+    """How fast this machine is just now. Taken before, between and after children, and every other moment beside one:
+    other users slow a machine down for seconds at a time, and the child with it."""
 
     def __init__(self) -> None:
         self.taken_ms: list[float] = []
         _loop_ms()  # the first one also pays for memory that the next ones reuse
-        self.take()
+        self.take(_LOOPS)
 
-    def take(self) -> float:
-        """The factor between now and the time before."""
-        self.taken_ms.append(statistics.median(_loop_ms() for _ in range(_LOOPS)))
-        return REFERENCE_MS / statistics.fmean(self.taken_ms[-2:])
+    def take(self, n: int = 1) -> None:
+        self.taken_ms.append(statistics.median(_loop_ms() for _ in range(n)))
+
+    def factor(self, since: int) -> float:
+        """Raw times this is scaled, by the readings from `since` on."""
+        return REFERENCE_MS / statistics.fmean(self.taken_ms[since:])
+
+    def beside(self, child: subprocess.Popen[str]) -> float:
+        """Wait for the end of a child, which is left to be reaped; returns the factor while it ran."""
+        since, next_s = len(self.taken_ms) - 1, time.monotonic() + _EVERY_S
+        while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(_POLL_S)
+            if time.monotonic() >= next_s:
+                self.take()
+                next_s = time.monotonic() + _EVERY_S
+        self.take(_LOOPS)
+        return self.factor(since)
 
     def spend(self, *command: str | Path) -> Spent:
         """Run a program of this folder to its end. Raises SystemExit when it fails."""
         started = time.monotonic()
         child = start(*command)
         assert child.stdout is not None
+        factor, wall_s = self.beside(child), time.monotonic() - started
         told = child.stdout.read().strip().splitlines()
         cpu_s = reaped(child)
         if child.returncode:
             raise SystemExit(f"{' '.join(map(str, command))} ended with {child.returncode}")
-        said = json.loads(told[-1]) if told else {}
-        return Spent(cpu_s, time.monotonic() - started, said, self.take())
+        return Spent(cpu_s, wall_s, json.loads(told[-1]) if told else {}, factor)
 
 
 def _loop_ms() -> float:
@@ -130,7 +147,7 @@ def report(title: str, rows: Sequence[Row], yardstick: Yardstick, wall_s: float)
     ms = sorted(yardstick.taken_ms)
     print(
         f"\nyardstick (200,000 x d[i] = str(i); {REFERENCE_MS:g} ms is the reference machine), {len(ms)} readings: "
-        f"{ms[0]:.1f} to {ms[-1]:.1f}, median {statistics.median(ms):.1f} ms; each child is scaled by the two around it"
+        f"{ms[0]:.1f} to {ms[-1]:.1f}, median {statistics.median(ms):.1f} ms; each child is scaled by those beside it"
         f"\nwall, for information: {wall_s:.0f} s\n{versions()}"
     )
 

@@ -34,7 +34,7 @@ FLOORS = {
     3: ("judging", "gates", "pairing"),
     4: ("stages",),
     5: ("frontier", "engine", "session"),
-    6: ("export", "folder", "summary", "explain", "recheck"),
+    6: ("export", "folder", "summary", "page", "explain", "recheck"),
     6.5: ("handoff", "job"),
     7: ("cli", "api"),
     8: ("__init__", "__main__"),

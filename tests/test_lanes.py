@@ -116,7 +116,7 @@ def test_a_429_without_a_word_waits_twice_as_long_each_time(silent: float | None
         for _ in range(8):
             it.limited(silent)
             it._unblock()
-        it.answered()
+        it.answered(well=True)
         it.limited(silent)
         del loop.call_later
         assert asked == [1, 2, 4, 8, 16, 32, 60, 60, 1]
@@ -156,7 +156,7 @@ def test_only_failures_in_a_row_stop_a_lane_and_two_for_each_slot(limit: int, mo
             for _ in range(most - 1):
                 it.failed(TIMEOUT)
             assert it.stopped is None
-            it.answered()
+            it.answered(well=True)
         for _ in range(most):
             it.failed(TIMEOUT)
         assert it.stopped is TIMEOUT
@@ -188,3 +188,15 @@ def test_dropping_gives_back_what_waits_and_leaves_nothing() -> None:
         assert len(it) == 0 and it.drop_all() == []
 
     run(test)
+
+
+def test_a_400_is_doubted_until_something_has_worked() -> None:
+    it = lane()
+    refused = CallFailed(Reason.BAD_REQUEST, "no such parameter", http_status=400)
+    it.answered(well=False)
+    assert it.doubted(refused).reason is Reason.SERVER_ERROR
+    assert "no such parameter" in it.doubted(refused).detail
+    too_long = CallFailed(Reason.CONTEXT_TOO_LONG, "4097 tokens")
+    assert it.doubted(too_long) is too_long
+    it.answered(well=True)
+    assert it.doubted(refused) is refused

@@ -14,9 +14,10 @@ import pytest
 from prefsmith.explain import explain
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
+from prefsmith.page import render
 from prefsmith.recheck import Report, verify_folder
 from prefsmith.recipe import Recipe
-from prefsmith.summary import render, summary_of
+from prefsmith.summary import summary_of
 
 RUN = (
     "import sys; from pathlib import Path; from prefsmith.recipe import Recipe; from prefsmith.job import run_job\n"

@@ -121,15 +121,33 @@ def test_a_bug_ends_the_run_and_replies_on_their_way_are_kept(tmp_path: Path) ->
     assert count(tmp_path, "verdict") == 160
 
 
-def test_a_run_in_which_every_prompt_fails_for_good_ends_and_asks_nothing_again(tmp_path: Path) -> None:
+def test_an_endpoint_that_refuses_everything_closes_nothing_and_tells_why(tmp_path: Path) -> None:
     def refuse(request: Request) -> None:
-        raise CallFailed(Reason.BAD_REQUEST, "no", http_status=400)
+        raise CallFailed(Reason.BAD_REQUEST, "unknown parameter min_p", http_status=400)
 
-    what = recipe(tmp_path, 100, RUBRIC)
-    assert directed(tmp_path, what, refuse) == 0
-    assert len(logged(tmp_path)) == 200 == count(tmp_path, "call WHERE status = 'failed' AND reason = 'bad_request'")
-    assert directed(tmp_path, what, refuse) == 0
-    assert len(logged(tmp_path)) == 200
+    what, said = recipe(tmp_path, 8, RUBRIC, attempts=2), list[str]()
+    assert directed(tmp_path, what, refuse, said) == 5
+    assert any("unknown parameter min_p" in remark for remark in said)
+    assert count(tmp_path, "call WHERE reason = 'bad_request'") == 0
+    assert directed(tmp_path, what, lambda _: None) == 0
+    assert count(tmp_path, "verdict") == 32
+
+
+def test_a_400_of_an_endpoint_that_works_is_final_and_not_asked_again(tmp_path: Path) -> None:
+    n_seen = 0
+
+    def refuse_later_ones(request: Request) -> None:
+        nonlocal n_seen
+        n_seen += not request.labels
+        if n_seen > 100 and not request.labels:
+            raise CallFailed(Reason.BAD_REQUEST, "no", http_status=400)
+
+    what = recipe(tmp_path, 100, RUBRIC, farm={"latency_s": 0.002})
+    assert directed(tmp_path, what, refuse_later_ones) == 0
+    assert count(tmp_path, "call WHERE status = 'failed' AND reason = 'bad_request'") == 100
+    n_asked = len(logged(tmp_path))
+    assert directed(tmp_path, what, refuse_later_ones) == 0
+    assert len(logged(tmp_path)) == n_asked
 
 
 def test_a_final_reason_of_a_judge_closes_its_verdict_and_no_other(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
 from prefsmith.ledger.ledger import Ledger
+from prefsmith.page import render
 from prefsmith.recipe import Recipe
-from prefsmith.summary import render, summary_of
+from prefsmith.summary import summary_of
 
 RUBRIC = {"use": "rubric-help", "model": "fake:j"}
 

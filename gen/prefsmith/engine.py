@@ -160,7 +160,7 @@ class Engine:
         if isinstance(reply, CallFailed):
             self._failed(lane, job, reply, sent)
             return
-        lane.answered()
+        lane.answered(well=True)
         self._slowest_s = max(self._slowest_s, wall_s)
         self.progress.n_calls_ok += 1
         self.progress.n_tokens += reply.usage.n_completion_tokens or 0
@@ -173,7 +173,7 @@ class Engine:
 
     def _failed(self, lane: Lane[Job], job: Job, error: CallFailed, sent: Sent) -> None:
         """A 429 is the lane's alone; a final reason closes its units; the rest is tried again or left owed."""
-        rows, prompt = self._writer.rows(), job.prompt
+        rows, prompt, error = self._writer.rows(), job.prompt, lane.doubted(error)
         self.progress.n_calls_failed[error.reason] += 1
         if error.reason is Reason.RATE_LIMITED:
             rows.counts[f"http.429.{lane.backend.endpoint}.{int(sent.t_sent) // 60}"] += 1
@@ -182,7 +182,7 @@ class Engine:
             return
         landed = self._desk.failed(rows, prompt.work, prompt.known, job.call, error, sent)
         if error.reason in FINAL_CALL and not error.stops_endpoint:
-            lane.answered()
+            lane.answered(well=False)
             self._commit(prompt, landed)
             return
         self._writer.put(lambda: None)

@@ -21,12 +21,12 @@ from prefsmith.records import Json
 from prefsmith.stages.view import Seen, look
 
 _NEAREST_MOST = 8
-_HEX, _SHORTEST = 32, 4
-"""Characters of a whole id, and the fewest of its start."""
+_HEX, _SHORTEST, _PAIR = 32, 4, 8
+"""Characters of a whole id, the fewest of its start, and those that a pair's id adds."""
 
 
 def explain(path: Path, ident: str) -> Json:
-    """`ident`: line:N, an item's or prompt's whole hex id, a source id, or the first 4 or more of a hex id;
+    """`ident`: line:N, an item's, prompt's or pair's whole hex id, a source id, or the first 4 or more of a hex id;
     what comes first in this list wins.
 
     Raises UsageError when nothing, or more than one prompt, has that id.
@@ -55,7 +55,13 @@ def _found(folder: Folder, ident: str) -> int:
     by_row = "SELECT DISTINCT i.prompt FROM row r JOIN item i ON i.id = r.item WHERE r.source = ? AND "
     if ident.startswith("line:") and ident[5:].isdigit():
         found = db.execute(by_row + "r.line = ?", (source, int(ident[5:]))).fetchall()
+        aside = "SELECT reason, excerpt FROM row WHERE source = ? AND line = ? AND item IS NULL"
+        if row := db.execute(aside, (source, int(ident[5:]))).fetchone():
+            raise UsageError(f"line {ident[5:]} of the source was set aside as {row[0]}: {row[1]!r}; it has no item")
     else:
+        item, dash, of_pair = ident.partition("-")
+        if dash and len(item) == _HEX and len(of_pair) == _PAIR:
+            ident = item  # a pair's id, as files name it: its item's, and which of its pairs
         found = _by_hash(db, ident) if len(ident) == _HEX else []
         # A source's ids are often numbers, and those look like the start of a hash.
         found = found or db.execute(by_row + "r.source_id = ?", (source, ident)).fetchall()
@@ -99,6 +105,7 @@ def _item(item: Any, one: Seen) -> Json:
 
 def _completions(folder: Folder, one: Seen) -> list[Json]:
     described, leaves, out = folder.samplers(), folder.view.plan.leaves, []
+    errors = _errors(folder, one.work.id)
     for key in folder.view.plan.ordered(one.known.completions):
         c = one.known.completions[key]
         verdicts: dict[str, Json] = {}
@@ -109,7 +116,8 @@ def _completions(folder: Folder, one: Seen) -> list[Json]:
             alike = len({reads_hash(i.item, leaf.reads) for i in one.work.items}) == 1
             if found is not None:
                 name = leaf.name if alike else f"{leaf.name}, line {item.line}"
-                verdicts[name] = found.reason or getattr(found, "value", None)
+                error = errors.get((leaf.judge, c.text))
+                verdicts[name] = f"{found.reason}: {error}" if error else found.reason or getattr(found, "value", None)
         out.append(
             {
                 "key": key,
@@ -124,11 +132,17 @@ def _completions(folder: Folder, one: Seen) -> list[Json]:
     return out
 
 
+def _errors(folder: Folder, prompt: int) -> dict[tuple[int, int], str]:
+    """What graders said when they could not grade, by judge and text."""
+    sql = "SELECT judge, shown, parts ->> '$.error' FROM verdict WHERE prompt = ? AND reason NOTNULL AND parts NOTNULL"
+    return {(judge, int(shown)): error for judge, shown, error in folder.ledger.db.execute(sql, (prompt,)) if error}
+
+
 def _calls(folder: Folder, prompt: int) -> list[Json]:
     db = folder.ledger.db
     sql = (
         "SELECT k.id, k.session, s.t_start, s.recipe, k.stage, k.sampler, k.judge, k.unit, k.status, k.reason, "
-        "k.attempt, k.wall_s, k.n_prompt_tokens, k.n_completion_tokens, k.maybe_billed, k.reply FROM call k "
+        "k.attempt, k.wall_s, k.n_prompt_tokens, k.n_completion_tokens, k.maybe_billed, k.reply, k.extra FROM call k "
         "JOIN session s ON s.id = k.session WHERE k.prompt = ? ORDER BY k.id"
     )
     out, earlier = [], {"sampler": list[int](), "judge": list[int]()}
@@ -152,6 +166,7 @@ def _calls(folder: Folder, prompt: int) -> list[Json]:
                 "seconds": row[11],
                 "tokens": [row[12], row[13]],
                 "maybe_billed": bool(row[14]),
+                "detail": orjson.loads(row[16]).get("detail") if row[16] else None,
                 "reply": None if row[15] is None else orjson.loads(row[15]),
                 "why": why,
             }

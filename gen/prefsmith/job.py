@@ -47,6 +47,7 @@ def run_job(
     with _prompts(recipe, folder, backends) as prompts, Ledger.create(folder) as ledger:
         _same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
+        _tell_set_aside(ledger, view.selection, say)
         return _carried_out(ledger, recipe, view, backends, on_progress, say)
 
 
@@ -72,6 +73,7 @@ def plan_job(recipe: Recipe, folder: Path) -> Json:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
         ledger = stack.enter_context(Ledger.create(folder))
         view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
+        _check_columns(ledger, view, lambda _: None)
         return {"notes": list(resolution.notes), "items": view.selection.n_items, **forecast(ledger.db, view)}
 
 
@@ -188,6 +190,17 @@ def _remember(ledger: Ledger, recipe: Recipe, view: View) -> int:
     return ledger.identity("recipe", kept)[0]
 
 
+def _tell_set_aside(ledger: Ledger, selection: Selection, say: Say) -> None:
+    """The first bad rows in words; the summary counts them all."""
+    where = "FROM row WHERE source = ? AND line <= ? AND item IS NULL"
+    chosen = (selection.source, selection.last_line)
+    n = ledger.db.execute(f"SELECT count(*) {where}", chosen).fetchone()[0]
+    for line, why, excerpt in ledger.db.execute(f"SELECT line, reason, excerpt {where} ORDER BY line LIMIT 5", chosen):
+        say(f"set aside line {line}: {why}: {excerpt or ''}"[:160])
+    if n > 5:
+        say(f"set aside {n - 5} more rows; `SELECT line, reason, excerpt FROM row` in {NAME} names them all")
+
+
 def _check_columns(ledger: Ledger, view: View, say: Say) -> None:
     """A judge that no item can satisfy is an error of the recipe; one that some cannot is told."""
     where = "FROM row r JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL"
@@ -198,9 +211,10 @@ def _check_columns(ledger: Ledger, view: View, say: Say) -> None:
             values = chosen if name in ("reference", "category") else (*chosen, f'"{name}":')
             n = ledger.db.execute(f"SELECT count(*) {where} AND {have}", values).fetchone()[0]
             if n == 0:
+                how = f"map it (prompts.{name}: COLUMN)" if name in ("reference", "category") else "name a column so"
                 raise UsageError(
-                    f"{leaf.role} {leaf.name!r} needs the column {name!r}, which no item has; map it "
-                    f"(prompts.{name}: COLUMN) or use another judge"
+                    f"{leaf.role} {leaf.name!r} needs the column {name!r}, which no item has; {how}, "
+                    "or take another judge"
                 )
             if n < view.selection.n_items:
                 say(

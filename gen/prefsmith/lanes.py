@@ -12,6 +12,7 @@ import itertools
 from typing import Final, Generic, TypeVar
 
 from prefsmith.errors import CallFailed
+from prefsmith.reasons import Reason
 from prefsmith.records import Backend
 
 Job = TypeVar("Job")
@@ -37,6 +38,8 @@ class Lane(Generic[Job]):
         self._blocked = False
         self._n_429 = 0
         self._n_failed = 0
+        self._proven = False
+        self.last_error: CallFailed | None = None
         self._failing_since = 0.0
 
     def __len__(self) -> int:
@@ -64,9 +67,17 @@ class Lane(Generic[Job]):
         """A job that was taken is no longer in flight."""
         self.n_in_flight -= 1
 
-    def answered(self) -> None:
+    def answered(self, *, well: bool) -> None:
         """The provider is up, whether it liked the call or not."""
         self._n_429 = self._n_failed = 0
+        self._proven = self._proven or well
+
+    def doubted(self, error: CallFailed) -> CallFailed:
+        """A 400 from a server that has not answered well yet is hardly one prompt's fault: what it refuses stays owed
+        until something has worked, or a wrong setting would close every prompt for good."""
+        if self._proven or error.reason is not Reason.BAD_REQUEST or error.stops_endpoint:
+            return error
+        return CallFailed(Reason.SERVER_ERROR, error.detail, http_status=error.http_status, request_id=error.request_id)
 
     def limited(self, retry_after_s: float | None) -> None:
         """A 429: nobody sends until the wait is over; without a word from the server, and 0 is none, it doubles."""
@@ -83,6 +94,7 @@ class Lane(Generic[Job]):
         self._wake(len(self._heap))
 
     def failed(self, error: CallFailed) -> None:
+        self.last_error = error
         now = asyncio.get_running_loop().time()
         if self._n_failed == 0:
             self._failing_since = now

@@ -11,6 +11,8 @@ from prefsmith.outcomes import Judged
 
 ENOUGH_VERDICTS: Final = 200
 """Below this many verdicts a share says little."""
+_FEW_VERDICTS: Final = 20
+"""So many say enough when sessions before have said the same."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,11 @@ class Progress:
 
     def too_many_without(self, most: float) -> str | None:
         """What to tell when more than this share of the verdicts has no result."""
-        # A folder that failed goes on failing: each further run would pay for as many verdicts before it stops.
+        # A folder that failed would pay for as many verdicts again before each further stop, so sessions before count;
+        # but a mended judge must get on, so this session has to be bad by itself too.
+        own = self.n_no_verdict.total()
+        if self.earlier.total() and (self.n_verdicts < _FEW_VERDICTS or own <= most * self.n_verdicts):
+            return None
         total = self.n_verdicts + self.earlier.total()
         missing = self.n_no_verdict.total() + self.earlier.total() - self.earlier[""]
         if total < ENOUGH_VERDICTS or missing <= most * total:
@@ -55,6 +61,7 @@ class Progress:
         reason, count = (self.n_no_verdict + self.earlier - Counter({"": self.earlier[""]})).most_common(1)[0]
         return (
             f"{missing / total:.1%} of {total} verdicts have no result, most often {reason} "
-            f"({count}); max_no_verdict is {most:.1%}. `prefsmith explain RUN ID` shows the replies; mend the judge or "
-            "raise max_no_verdict, then run again"
+            f"({count}); max_no_verdict is {most:.1%}. `prefsmith explain RUN ID` shows the replies. Mend the judge "
+            "and run again to go on; what it was asked already is asked again only when its file, its model or the "
+            "endpoint's `identity:` changes"
         )

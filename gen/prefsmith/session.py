@@ -16,7 +16,7 @@ from functools import partial
 import orjson
 
 from prefsmith.engine import Engine, Job, Settings
-from prefsmith.errors import INTERRUPTED, TERMINATED
+from prefsmith.errors import INTERRUPTED, TERMINATED, UsageError
 from prefsmith.judging.graders import GraderPool
 from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
@@ -43,6 +43,9 @@ async def session(
             ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
         lanes = {key: Lane[Job](b, b.capabilities().concurrency) for key, b in backends.items()}
         pool = await stack.enter_async_context(GraderPool())
+        for leaf in view.plan.leaves:
+            if leaf.grader is not None and (error := await pool.load(leaf.grader)):
+                raise UsageError(f"judge: {leaf.name} cannot be loaded: {error}; mend it, nothing was asked yet")
         engine = Engine(view, ledger, lanes, pool, settings)
         _catch_signals(engine, say)
         ticker = asyncio.create_task(_tick(engine, on_progress)) if on_progress else None
@@ -58,9 +61,16 @@ async def session(
                 say(f"{lane.backend.endpoint} was given up: {lane.stopped.detail}; mend it and run again to go on")
         if engine.progress.n_owed:
             failed = ", ".join(f"{n} {why}" for why, n in engine.progress.n_calls_failed.most_common())
+            for lane in lanes.values():
+                if lane.last_error and not lane.stopped:
+                    say(f"{lane.backend.endpoint} failed last with: {lane.last_error.detail}")
             unseen = engine.progress.n_items - engine.progress.n_items_done
             more = f", and {unseen} items were not begun" if unseen else ""
-            say(f"{engine.progress.n_owed} calls are still owed ({failed}){more}; run again to go on")
+            owed = engine.progress.n_owed
+            say(f"{owed} calls are still owed, after failed attempts: {failed}{more}; run again to go on")
+        if code in (INTERRUPTED, TERMINATED):
+            done = f"{engine.progress.n_items_done} of {engine.progress.n_items} items"
+            say(f"stopped with {done} done; run again to go on")
     return code
 
 

@@ -7,7 +7,6 @@ each with one reason. Works on a run that is still being written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +29,8 @@ ENOUGH_PAIRS = 500
 class _ByTemperature:
     n_completions: int = 0
     n_finished: int = 0
-    n_tokens: int = 0
+    n_tokens: float = 0.0
+    n_untold: int = 0
     n_judged: int = 0
     n_scored: int = 0
     n_right: int = 0
@@ -46,7 +46,7 @@ class _ByTemperature:
             "finished": self.n_finished / n,
             "distinct": self.n_distinct / n,
             "pass_rate": self.n_right / self.n_judged if self.n_scored else None,
-            "mean_tokens": self.n_tokens / n,
+            "mean_tokens": self.n_tokens / (n - self.n_untold) if self.n_untold < n else None,
             "n_chosen": self.n_chosen,
             "n_rejected": self.n_rejected,
         }
@@ -120,13 +120,13 @@ def _counted(folder: Folder) -> _Counts:
     described = folder.samplers()
     temperatures = {c.sampler: float(described[c.sampler]["temperature"]) for c in plan.cells}
     cut = margin_cut(folder.ledger.db, folder.view)
-    units = sum(c.n for c in plan.cells)
+    units, share = sum(c.n for c in plan.cells), _tokens_each(folder)
     for one in seen(folder.ledger.db, folder.view, bodies=False):
         counts.n_asked += units
         counts.n_completions += len(one.known.completions)
         counts.closed.update(r.value for r in one.known.closed.values())
         counts.gates.update(r.value for r in one.gates.values() if r is not None)
-        _add_samples(counts, one, temperatures)
+        _add_samples(counts, one, temperatures, share)
         _add_verdicts(counts, one, plan)
         for item in one.work.items:
             settled = after_cut(one.settled[item.id], cut)
@@ -142,14 +142,25 @@ def _counted(folder: Folder) -> _Counts:
     return counts
 
 
-def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float]) -> None:
+def _tokens_each(folder: Folder) -> dict[int, float]:
+    """Mean tokens of a sampler's completions by its calls, for servers that count the choices of a request together."""
+    sql = (
+        "SELECT sampler, sum(n_completion_tokens) * 1.0 / sum(json_array_length(unit, '$.idx')) FROM call "
+        "WHERE status = 'ok' AND sampler NOTNULL AND n_completion_tokens NOTNULL GROUP BY sampler"
+    )
+    return {sampler: each for sampler, each in folder.ledger.db.execute(sql) if each is not None}
+
+
+def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float], share: dict[int, float]) -> None:
     texts: dict[float, set[int]] = {}
     for (sampler, _), completion in one.known.completions.items():
         t = temperatures[sampler]
         at = counts.by_temperature.setdefault(t, _ByTemperature())
         at.n_completions += 1
         at.n_finished += completion.finish_reason != "length"
-        at.n_tokens += completion.n_tokens or 0
+        tokens = share.get(sampler) if completion.n_tokens is None else completion.n_tokens
+        at.n_tokens += tokens or 0
+        at.n_untold += tokens is None
         texts.setdefault(t, set()).add(completion.text)
     for t, distinct in texts.items():
         counts.by_temperature[t].n_distinct += len(distinct)
@@ -228,67 +239,3 @@ def _cost(folder: Folder, n_pairs: int) -> Json:
         "tokens_per_pair": (prompt + completion) / each if n_pairs else None,
         "seconds_per_pair": seconds / each if n_pairs else None,
     }
-
-
-def render(s: Json) -> str:
-    """The summary as a page of text."""
-    return "\n".join([*_funnel(s), "", *_table(s), "", *_costs(s), *_ending(s)])
-
-
-def _funnel(s: Json) -> Iterator[str]:
-    rows, asked, items = s["rows"], s["asked"], s["items"]
-    aside = {"duplicate": rows["duplicates"], **rows["set_aside"]}
-    yield f"rows         {rows['n']:>9,}   {_reasons('set aside', aside)}"
-    yield f"items        {rows['items']:>9,}"
-    owed = {"owed": asked["owed"], **asked["final"]}
-    yield f"completions  {asked['completions']:>9,}   of {asked['units']:,} asked for; {_reasons('missing', owed)}"
-    passed = asked["completions"] - sum(s["gates"].values())
-    yield f"  passed     {passed:>9,}   {_reasons('held back', s['gates'])}"
-    for name, tally in s["verdicts"].items():
-        lost = {k: v for k, v in tally.items() if k != "scored"}
-        yield f"verdicts     {tally.get('scored', 0):>9,}   by {name}; {_reasons('without', lost)}"
-    yield f"pairs        {s['n_pairs']:>9,}   of {items['with_pair']:,} items; {_reasons('no pair', items['without'])}"
-
-
-def _reasons(title: str, counts: dict[str, int]) -> str:
-    some = {k: n for k, n in counts.items() if n}
-    if not some:
-        return f"{title}: none"
-    return f"{title}: " + ", ".join(f"{n:,} {k}" for k, n in some.items())
-
-
-def _table(s: Json) -> Iterator[str]:
-    yield "temperature  completions  distinct  finished  pass rate  mean tokens   chosen  rejected"
-    for t in s["by_temperature"]:
-        rate = "–" if t["pass_rate"] is None else f"{t['pass_rate']:.1%}"
-        yield (
-            f"{t['temperature']:>11g}  {t['n_completions']:>11,}  {t['distinct']:>8.1%}  {t['finished']:>8.1%}  "
-            f"{rate:>9}  {t['mean_tokens']:>11.1f}  {t['n_chosen']:>7,}  {t['n_rejected']:>8,}"
-        )
-
-
-def _costs(s: Json) -> Iterator[str]:
-    c = s["cost"]
-    price = "price not known" if c["usd"] is None else f"{c['usd']:.4f} USD"
-    yield (
-        f"{c['n_calls']:,} calls ({c['n_failed']:,} failed), {c['n_prompt_tokens']:,} + {c['n_completion_tokens']:,} "
-        f"tokens, {price}, {c['seconds']:.1f} s"
-    )
-    if c["tokens_per_pair"] is not None:
-        each = "price not known" if c["usd"] is None else f"{c['usd'] / s['n_pairs']:.6f} USD"
-        yield f"per accepted pair: {c['tokens_per_pair']:,.0f} tokens, {each}, {c['seconds_per_pair']:.2f} s"
-
-
-def _ending(s: Json) -> Iterator[str]:
-    yield ""
-    for f in s["files"]:
-        yield f"{f['path']}  ({f['format']}, {f['n_rows']:,} rows)"
-    if s["n_pairs"] == 0:
-        yield "warning: no pair at all; the reasons are above"
-    elif s["n_pairs"] < ENOUGH_PAIRS:
-        need = -(-ENOUGH_PAIRS * s["items"]["n"] // s["n_pairs"])
-        yield (
-            f"note: preference tuning wants {ENOUGH_PAIRS} to 1,000 pairs or more; at this yield that takes about "
-            f"{need:,} prompts"
-        )
-    yield f"next: prefsmith verify {s['folder']}"

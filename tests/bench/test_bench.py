@@ -22,14 +22,13 @@ def table_of(*command: str) -> dict[str, float]:
 
 
 def test_the_engine_bench_measures_the_job_and_the_usual_script_beside_it() -> None:
-    rows = table_of("engine.py", "--cases", "a", "--prompts", "60", "--http", "12", "--repeat", "1")
+    rows = table_of("engine.py", "--cases", "a", "--prompts", "20", "--http", "5", "--repeat", "1")
     assert rows["(a) start-up, taken off"] > 0.05
-    assert rows["(a) usual script over HTTP"] > 0
-    assert {"(a) prefsmith over HTTP", "(a) of it the ledger's writer"} < set(rows)
+    assert {"(a) usual script over HTTP", "(a) prefsmith over HTTP", "(a) of it the ledger's writer"} < set(rows)
 
 
 def test_the_memory_bench_survives_its_own_kill_and_sees_the_second_start(tmp_path: Path) -> None:
-    rows = table_of("memory.py", "--prompts", "400", "--small", "100", "--repeat", "1", "--keep", str(tmp_path))
+    rows = table_of("memory.py", "--prompts", "400", "--small", "50", "--repeat", "1", "--keep", str(tmp_path))
     assert rows["second start to its first request, 400 prompts"] > 0
     assert all(10 < rows[what] < 1000 for what in rows if what.startswith("most memory"))
     assert (tmp_path / "out/ledger.db").is_file()

@@ -106,7 +106,8 @@ def _finish(args: Namespace, folder: Path, code: int) -> int:
 
 
 def _print_summary(args: Namespace, folder: Path) -> None:
-    from prefsmith.summary import render, summary_of
+    from prefsmith.page import render
+    from prefsmith.summary import summary_of
 
     counted = summary_of(folder)
     if args.json:

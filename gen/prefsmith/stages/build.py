@@ -57,6 +57,8 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
             of = sampler_hash(sampler)
             samplers[of] = (sampler, max(n, samplers[of][1] if of in samplers else 0), target)
     judges = tuple(_judge(recipe, spec, roots) for spec in recipe.judge)
+    if sampling and sum(n for _, n, _ in samplers.values()) < 2:
+        notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
     sampled_by = {r.identity for _, _, r in samplers.values()}
     for spec, _, by in judges:
         if by is not None and by.identity in sampled_by:

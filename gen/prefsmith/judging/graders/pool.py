@@ -48,6 +48,14 @@ class GraderPool:
         self._workers.clear()
         await asyncio.gather(*(worker.stop() for worker in workers))
 
+    async def load(self, grader: Grader) -> str | None:
+        """Why the grader's file cannot be loaded, None when it can: to be asked before anything is paid for."""
+        return None if grader.work is None else await self._worker(grader).load()
+
+    def _worker(self, grader: Grader) -> _Worker:
+        work = grader.work or {}
+        return self._workers.setdefault(canonical([dict(work), grader.timeout_s]), _Worker(work, grader.timeout_s))
+
     async def grade(self, grader: Grader, texts: Sequence[str], item: Item) -> list[Score]:
         """One item's batch, in order. Raises MachineError when no process can be started; else a fault is a Score."""
         if grader.work is None:
@@ -60,9 +68,7 @@ class GraderPool:
             orjson.dumps(list(texts))
         except TypeError as error:
             return [no_score(f"the texts or columns are no JSON: {error}")] * len(texts)
-        key = canonical([dict(grader.work), grader.timeout_s])
-        worker = self._workers.setdefault(key, _Worker(grader.work, grader.timeout_s))
-        return await worker.grade(texts, batch)
+        return await self._worker(grader).grade(texts, batch)
 
 
 class _Worker:
@@ -92,6 +98,13 @@ class _Worker:
                 await self._kill()
                 raise
             return scores
+
+    async def load(self) -> str | None:
+        async with self._lock:
+            if self._process is None:
+                await self._start()
+            parts = self._unloadable.parts if self._unloadable else None
+            return None if parts is None else str(parts["error"])
 
     async def stop(self) -> None:
         """Let an idle worker end by itself at the end of its input; kill a busy one."""
