@@ -46,7 +46,7 @@ def _table(s: Json) -> Iterator[str]:
             f"{rate:>9}  {tokens:>11}  {t['n_chosen']:>7,}  {t['n_rejected']:>8,}"
         )
     if any(t["pass_rate"] is not None for t in s["by_temperature"]):
-        yield f"(pass rate: a score of at least {s['correct']:g} by the first judge; a cut-off or empty answer did not pass)"
+        yield f"(pass rate: a score of at least {s['correct']:g} by the first judge; cut-off and empty answers fail)"
 
 
 def _costs(s: Json) -> Iterator[str]:

@@ -47,25 +47,32 @@ def pairs(rule: Rule, candidates: Sequence[Scored], judge: int, of_item: bytes) 
             return Reason.ALL_RIGHT
         if not right:
             return Reason.ALL_WRONG
-        sides = list(zip(_drawn(rule, b"right", of_item, right), _drawn(rule, b"wrong", of_item, wrong), strict=False))
+        # All of them, since a pair that misses the margin makes room for the next.
+        ends = zip(_drawn(rule, b"right", of_item, right), _drawn(rule, b"wrong", of_item, wrong), strict=False)
+        sides = list(ends)
     else:
-        best = _ranked(rule, of_item, candidates)
-        sides = [(b, w) for b, w in zip(best, reversed(best), strict=True) if b.score > w.score]
-        if not sides:
+        by_score: dict[float, list[Scored]] = {}
+        for c in candidates:
+            by_score.setdefault(c.score, []).append(c)
+        if len(by_score) == 1:
             return Reason.TIE
+        best, worst = _ranked(rule, of_item, by_score, True), _ranked(rule, of_item, by_score, False)
+        sides = [(b, w) for b, w in zip(best, worst, strict=True) if b.score > w.score]
     return _kept(rule, sides, judge)
 
 
-def _ranked(rule: Rule, of_item: bytes, candidates: Sequence[Scored]) -> list[Scored]:
-    """Highest score first; equal ones in a drawn order."""
-    by_score: dict[float, list[Scored]] = {}
-    for c in candidates:
-        by_score.setdefault(c.score, []).append(c)
-    return [c for score in sorted(by_score, reverse=True) for c in _drawn(rule, b"equal", of_item, by_score[score])]
+def _ranked(rule: Rule, of_item: bytes, by_score: dict[float, list[Scored]], best: bool) -> list[Scored]:
+    """As many as pairs are wanted, from the best or from the worst on; equal ones in a drawn order."""
+    out: list[Scored] = []
+    for score in sorted(by_score, reverse=best):
+        out += _drawn(rule, b"equal", of_item, by_score[score], rule.max_per_prompt)
+        if len(out) >= rule.max_per_prompt:
+            break
+    return out[: rule.max_per_prompt]
 
 
-def _drawn(rule: Rule, what: bytes, of_item: bytes, equals: list[Scored]) -> list[Scored]:
-    """A seeded shuffle of completions that nothing else tells apart.
+def _drawn(rule: Rule, what: bytes, of_item: bytes, equals: list[Scored], most: int | None = None) -> list[Scored]:
+    """The first `most` of a seeded shuffle of completions that nothing else tells apart.
 
     It starts from the order of their hashes, which is the same in every ledger and says nothing of temperature.
     """
@@ -73,8 +80,8 @@ def _drawn(rule: Rule, what: bytes, of_item: bytes, equals: list[Scored]) -> lis
         return equals
     left = sorted(equals, key=lambda c: (c.of_sampler, c.key[1]))
     state = draw(rule.seed, what, of_item)
-    out = []
-    while left:
+    out: list[Scored] = []
+    while left and len(out) != most:
         state, i = divmod(state, len(left))
         out.append(left.pop(i))
         if state < len(left) ** 2:  # too few bits left to pick evenly

@@ -39,17 +39,16 @@ def lines_of(db: sqlite3.Connection, view: Selection, after: int = 0) -> Iterato
 
 def prompts_of(db: sqlite3.Connection, view: Selection) -> Iterator[list[int]]:
     """Blocks of the view's prompts, each prompt once, at its first line."""
-    firsts = (p for line, p in lines_of(db, view) if _first_line(db, view, p) == line)
-    while block := list(islice(firsts, BLOCK)):
-        yield block
-
-
-def _first_line(db: sqlite3.Connection, view: Selection, prompt: int) -> int:
+    lines = lines_of(db, view)
     sql = (
-        "SELECT min(r.line) FROM item i JOIN row r ON r.item = i.id "
-        "WHERE i.prompt = ? AND +r.source = ? AND r.reason IS NULL"
+        "SELECT i.prompt, min(r.line) FROM item i JOIN row r ON r.item = i.id "
+        f"WHERE i.prompt {_IN} AND +r.source = ? AND r.reason IS NULL GROUP BY i.prompt"
     )
-    return int(db.execute(sql, (prompt, view.source)).fetchone()[0])
+    while block := list(islice(lines, BLOCK)):
+        wanted = orjson.dumps([prompt for _, prompt in block]).decode()
+        first = dict(db.execute(sql, (wanted, view.source)))
+        if prompts := [prompt for line, prompt in block if first[prompt] == line]:
+            yield prompts
 
 
 def works(db: sqlite3.Connection, view: Selection, prompts: Sequence[int]) -> list[Work]:
