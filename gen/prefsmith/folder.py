@@ -20,6 +20,7 @@ from prefsmith.ledger.ledger import Ledger
 from prefsmith.outcomes import Record
 from prefsmith.recipe import Pairing, Recipe
 from prefsmith.records import Json
+from prefsmith.sources import CONTROL_TOKENS
 from prefsmith.stages.build import restored, rule_of
 from prefsmith.stages.view import View, records
 
@@ -75,6 +76,8 @@ class Folder:
             {i + shift: described for i, described in self.samplers().items()},
             {i + shift: name for i, name in self.judges().items()},
             self._has_tools(),
+            joined=False,
+            control_tokens=() if self.recipe.prompts.allow_control_tokens else tuple(sorted(CONTROL_TOKENS)),
         )
 
     def _has_tools(self) -> bool:

@@ -31,6 +31,8 @@ def export_job(
             {k: v for n in names for k, v in n.samplers.items()},
             {k: v for n in names for k, v in n.judges.items()},
             any(n.has_tools for n in names),
+            joined=len(opened) > 1,
+            control_tokens=tuple(sorted({token for n in names for token in n.control_tokens})),
         )
         stream = (record for i, f in enumerate(opened) for record in f.records(i * ID_SHIFT))
         return write(stream, formats, out, merged)

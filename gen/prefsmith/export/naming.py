@@ -17,12 +17,14 @@ class Naming:
     """`samplers`: id -> description (`Sampler.described()`); `judges`: id -> name.
 
     `has_tools`: some prompt of the run offers tools, which every row's layout then allows for.
+    `joined`: records of one prompt may stand far apart, as those of several runs do; otherwise they follow each other.
     `control_tokens`: pairs with one of these in a message are left out of trainers' files.
     """
 
     samplers: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
     judges: Mapping[int, str] = field(default_factory=dict)
     has_tools: bool = False
+    joined: bool = True
     control_tokens: tuple[str, ...] = ()
 
     def sampler(self, key: int) -> dict[str, Json]:

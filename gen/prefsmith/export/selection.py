@@ -16,14 +16,18 @@ from prefsmith.reasons import Reason
 
 
 class Selection:
-    """One pass over a stream of records. Keeps 16 bytes of each pair seen."""
+    """One pass over a stream of records. Keeps 16 bytes of each pair seen: of one prompt, or of a whole joined stream."""
 
     def __init__(self, formats: Sequence[Format], names: Naming) -> None:
         self._carries = [_told(f.carries, names) for f in formats]
         self._seen: set[bytes] = set()
+        self._joined, self._prompt = names.joined, ""
 
     def judged(self, record: Record) -> list[tuple[Pair, list[str | None]]]:
         """Each pair of the record with its reason not to be written, per format, None where it is."""
+        if not self._joined and record.prompt_id != self._prompt:
+            self._seen.clear()
+            self._prompt = record.prompt_id
         return [(pair, self._reasons(record, pair)) for pair in record.pairs]
 
     def _reasons(self, record: Record, pair: Pair) -> list[str | None]:
