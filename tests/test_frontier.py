@@ -54,7 +54,7 @@ def walked(ledger: Ledger, window: int, owed: frozenset[int] = frozenset()) -> t
             if not waiting:
                 return order, most, progress
             one, rows = waiting.pop(0), Rows()
-            frontier.finish(one, rows, complete=one.line not in owed)
+            frontier.finish(one, rows, int(one.line in owed), complete=one.line not in owed)
             with ledger.transaction() as write:
                 write.executemany("DELETE FROM done WHERE view = ? AND first = ?", rows.merged)
                 write.executemany("INSERT OR REPLACE INTO done VALUES(?, ?, ?)", rows.spans)
@@ -79,7 +79,7 @@ def test_room_in_a_window_is_filled_before_it_is_empty(window: int, ledger: Ledg
         frontier = Frontier(db, view_of(ledger), window, Progress())
         opened = [one for block in iter(frontier.admit, []) for one in block]
         for one in opened[: window // 2]:
-            frontier.finish(one, Rows(), complete=True)
+            frontier.finish(one, Rows(), 0, complete=True)
         assert frontier.admit() != []
 
 
@@ -105,7 +105,7 @@ def test_a_raised_limit_opens_the_lines_behind_it_only(ledger: Ledger) -> None:
         for one in iter(frontier.admit, []):
             for prompt in one:
                 rows = Rows()
-                frontier.finish(prompt, rows, complete=True)
+                frontier.finish(prompt, rows, 0, complete=True)
                 with ledger.transaction() as write:
                     write.executemany("DELETE FROM done WHERE view = ? AND first = ?", rows.merged)
                     write.executemany("INSERT OR REPLACE INTO done VALUES(?, ?, ?)", rows.spans)

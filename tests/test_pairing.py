@@ -90,10 +90,11 @@ def test_another_seed_draws_otherwise_and_the_same_one_the_same() -> None:
 
 
 def test_a_quantile_cut_leaves_that_share_below() -> None:
-    assert quantile_cut([0.4, 0.1, 0.3, 0.2], 0.5) == 0.3
-    assert quantile_cut([0.4, 0.1, 0.3, 0.2], 0.01) == 0.1
-    assert quantile_cut([0.5] * 10, 0.99) == 0.5
-    assert quantile_cut([], 0.75) == 0.0
+    assert quantile_cut([0.4, 0.1, 0.3, 0.2], 50) == 0.3
+    assert quantile_cut([0.4, 0.1, 0.3, 0.2], 1) == 0.1
+    assert quantile_cut([0.5] * 10, 99) == 0.5
+    assert quantile_cut([], 75) == 0.0
+    assert all(quantile_cut([i / 100 for i in range(100)], p) == p / 100 for p in range(1, 100))
 
 
 @settings(max_examples=80, deadline=None)

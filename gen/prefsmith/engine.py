@@ -116,7 +116,7 @@ class Engine:
         calls = [] if self._stopping else [c for c in missing if c.name not in prompt.owed]
         if not calls:
             complete = not missing and not is_open(self._plan, prompt.known)
-            self._frontier.finish(prompt, self._writer.rows(), complete=complete)
+            self._frontier.finish(prompt, self._writer.rows(), len(missing), complete=complete)
             self._writer.put(lambda: None)
             self._soon(self._admit)
             return

@@ -7,7 +7,7 @@ prompt with something owed leaves no span and is opened again by the next sessio
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -46,7 +46,7 @@ class Frontier:
         self._coming = self._unfinished()
         self._open: dict[int, Open] = {}
         self._left: set[int] = set()
-        progress.earlier.update(_verdicts_of(db, view.plan.judges))
+        progress.earlier.update(_verdicts_of(db, view))
 
     def __len__(self) -> int:
         return len(self._open)
@@ -86,7 +86,7 @@ class Frontier:
         self._open.update({o.work.id: o for o in opened})
         return opened
 
-    def finish(self, prompt: Open, rows: Rows, *, complete: bool) -> None:
+    def finish(self, prompt: Open, rows: Rows, n_owed: int, *, complete: bool) -> None:
         """Close a prompt; when nothing of it is missing, the next session need not look at it."""
         del self._open[prompt.work.id]
         if complete:
@@ -100,12 +100,18 @@ class Frontier:
         self._progress.n_items_settled += len(prompt.spans)
         lines = {line for _, line in prompt.spans}
         self._progress.n_pairs += sum(len(settled[i.id].pairs) for i in prompt.work.items if i.line in lines)
-        self._progress.n_owed += len(prompt.owed)
+        self._progress.n_owed += n_owed
 
 
-def _verdicts_of(db: sqlite3.Connection, judges: Collection[int]) -> dict[str, int]:
-    """How many verdicts these judges have in the ledger, by reason; those with a result under ""."""
+def _verdicts_of(db: sqlite3.Connection, view: View) -> dict[str, int]:
+    """How many verdicts the view's judges have on its prompts, by reason; those with a result under "". Nothing when
+    all have one: only bad ones are worth the longer look."""
+    judges = orjson.dumps(list(view.plan.judges)).decode()
+    ours = "FROM verdict WHERE judge IN (SELECT value FROM json_each(?))"
+    if db.execute(f"SELECT 1 {ours} AND reason IS NOT NULL LIMIT 1", (judges,)).fetchone() is None:
+        return {}
     sql = (
-        "SELECT coalesce(reason, ''), count(*) FROM verdict WHERE judge IN (SELECT value FROM json_each(?)) GROUP BY 1"
+        f"SELECT coalesce(reason, ''), count(*) {ours} AND prompt IN (SELECT i.prompt FROM row r "
+        "JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL) GROUP BY 1"
     )
-    return dict(db.execute(sql, (orjson.dumps(list(judges)).decode(),)))
+    return dict(db.execute(sql, (judges, view.selection.source, view.selection.last_line)))

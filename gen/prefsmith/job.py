@@ -34,6 +34,8 @@ from prefsmith.stages.forecast import forecast
 from prefsmith.stages.view import View
 from prefsmith.version import VERSION
 
+_EXPORTED = (0, ProviderError.exit_code)
+
 
 def run_job(
     recipe: Recipe, folder: Path, *, change: bool = False, on_progress: OnProgress | None = None, say: Say = print
@@ -86,13 +88,12 @@ def _carried_out(
     settings = Settings(recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict)
     try:
         code = asyncio.run(session(ledger, view, backends, settings, on_progress, say))
+        for written in export_into(ledger, ledger.folder, recipe.export) if code in _EXPORTED else ():
+            if skipped := ", ".join(f"{n} {why}" for why, n in written.skipped.items()):
+                say(f"{written.path}: left out {skipped}")
     except Exception as e:
         ledger.end_session(e.exit_code if isinstance(e, PrefsmithError) else PrefsmithError.exit_code)
         raise
-    if code in (0, ProviderError.exit_code):
-        for written in export_into(ledger, ledger.folder, recipe.export):
-            skipped = ", ".join(f"{n} {why}" for why, n in written.skipped.items())
-            say(f"{written.path}: left out {skipped}") if skipped else None
     ledger.end_session(code)
     return code
 

@@ -38,7 +38,7 @@ class Lane(Generic[Job]):
         self._blocked = False
         self._n_429 = 0
         self._n_failed = 0
-        self._proven = False
+        self.proven = False
         self.last_error: CallFailed | None = None
         self._failing_since = 0.0
 
@@ -70,12 +70,12 @@ class Lane(Generic[Job]):
     def answered(self, *, well: bool) -> None:
         """The provider is up, whether it liked the call or not."""
         self._n_429 = self._n_failed = 0
-        self._proven = self._proven or well
+        self.proven = self.proven or well
 
     def doubted(self, error: CallFailed) -> CallFailed:
         """A 400 from a server that has not answered well yet is hardly one prompt's fault: what it refuses stays owed
         until something has worked, or a wrong setting would close every prompt for good."""
-        if self._proven or error.reason is not Reason.BAD_REQUEST or error.stops_endpoint:
+        if self.proven or error.reason is not Reason.BAD_REQUEST or error.stops_endpoint:
             return error
         return CallFailed(Reason.SERVER_ERROR, error.detail, http_status=error.http_status, request_id=error.request_id)
 

@@ -68,7 +68,8 @@ def _ending(s: Json) -> Iterator[str]:
     if s["n_pairs"] == 0:
         yield "warning: no pair at all; the reasons are above"
     elif s["n_pairs"] < ENOUGH_PAIRS:
-        need = -(-ENOUGH_PAIRS * s["items"]["n"] // s["n_pairs"])
+        settled = s["items"]["n"] - s["items"]["without"].get("incomplete", 0)
+        need = -(-ENOUGH_PAIRS * settled // s["n_pairs"])
         yield (
             f"note: preference tuning wants {ENOUGH_PAIRS} to 1,000 pairs or more; at this yield that takes about "
             f"{need:,} prompts"

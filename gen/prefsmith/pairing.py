@@ -19,11 +19,11 @@ Strategy = Literal["best_worst", "correct_incorrect"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`min_margin` in the deciding judge's units; `quantile` (0 to 1) instead is applied over a whole run, later."""
+    """`min_margin` in the deciding judge's units; `quantile` (percent) instead is applied over a whole run, later."""
 
     strategy: Strategy = "best_worst"
     min_margin: float = 0.0
-    quantile: float | None = None
+    quantile: int | None = None
     min_chosen: float | None = None
     correct: float = 1.0
     max_per_prompt: int = 1
@@ -65,7 +65,8 @@ def _ranked(rule: Rule, of_item: bytes, by_score: dict[float, list[Scored]], bes
     """As many as pairs are wanted, from the best or from the worst on; equal ones in a drawn order."""
     out: list[Scored] = []
     for score in sorted(by_score, reverse=best):
-        out += _drawn(rule, b"equal", of_item, by_score[score], rule.max_per_prompt)
+        # Each side has its own draw, or equals of both ends would be picked hand in hand.
+        out += _drawn(rule, b"best" if best else b"worst", of_item, by_score[score], rule.max_per_prompt)
         if len(out) >= rule.max_per_prompt:
             break
     return out[: rule.max_per_prompt]
@@ -99,7 +100,7 @@ def _kept(rule: Rule, sides: Sequence[tuple[Scored, Scored]], judge: int) -> tup
     return tuple(Pair(c.key, r.key, c.score, r.score, judge, rule.strategy) for c, r in good[: rule.max_per_prompt])
 
 
-def quantile_cut(margins: Sequence[float], q: float) -> float:
-    """The margin below which a share `q` of this run's pairs lies (nearest rank); 0 where there is none."""
+def quantile_cut(margins: Sequence[float], percent: int) -> float:
+    """The margin below which so many percent of this run's pairs lie (nearest rank); 0 where there is none."""
     ordered = sorted(margins)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
+    return ordered[min(len(ordered) - 1, percent * len(ordered) // 100)] if ordered else 0.0

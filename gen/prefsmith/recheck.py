@@ -30,7 +30,7 @@ from prefsmith.ledger.read import as_generated, as_judged, shown_ids, works
 from prefsmith.ledger.verify import verify
 from prefsmith.outcomes import Score
 from prefsmith.reasons import Reason
-from prefsmith.records import Item
+from prefsmith.records import Item, said
 from prefsmith.stages.view import records, seen
 
 _SAME = 1e-9
@@ -93,7 +93,7 @@ def _view(folder: Folder) -> Iterator[str]:
 
 
 async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> list[str]:
-    db, damages, n = folder.ledger.db, list[str](), 0
+    db, damages, n, n_all = folder.ledger.db, list[str](), 0, 0
     async with GraderPool() as pool:
         # A confirming judge is the last entry of the recipe and no leaf of the plan.
         for spec, leaf in zip(folder.recipe.judge, folder.view.plan.leaves, strict=False):
@@ -108,10 +108,15 @@ async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> list[s
                 lines.append(f"grader {leaf.name}: its file has changed since, so its verdicts cannot be graded again")
                 continue
             total = db.execute("SELECT count(*) FROM verdict WHERE judge = ?", (leaf.judge,)).fetchone()[0]
+            n_all += total
+            # By rank of the prompt, so that few prompts with many verdicts are not passed over.
             step = max(1, total // max(1, sample))
             sql = (
                 "SELECT v.prompt, r.hash, v.shown, v.kind, v.value, v.p, v.choice, v.reason FROM verdict v "
-                "JOIN reads r ON r.id = v.reads WHERE v.judge = ? AND v.prompt % ? = 0 ORDER BY v.prompt, v.reads"
+                "JOIN reads r ON r.id = v.reads WHERE v.judge = ?1 AND v.prompt IN (SELECT prompt FROM "
+                "(SELECT prompt, row_number() OVER (ORDER BY prompt) AS rank FROM "
+                "(SELECT DISTINCT prompt FROM verdict WHERE judge = ?1)) WHERE (rank - 1) % ?2 = 0) "
+                "ORDER BY v.prompt, v.reads"
             )
             for (prompt, of), rows in groupby(db.execute(sql, (leaf.judge, step)), itemgetter(0, 1)):
                 items = [i.item for i in works(db, folder.view.selection, [prompt])[0].items]
@@ -120,7 +125,7 @@ async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> list[s
                     held = list(rows)
                     damages += [d async for d in _regrade(db, pool, grader, item, held)]
                     n += len(held)
-    lines.append(f"graders: {n:,} verdicts graded again")
+    lines.append(f"graders: {n:,} of {n_all:,} verdicts graded again (--sample says about how many)")
     return damages
 
 
@@ -130,7 +135,7 @@ async def _regrade(
     """Verdicts on texts of one prompt that read the same columns."""
     sql = "SELECT body FROM text WHERE id = ?"
     bodies = [db.execute(sql, (shown_ids(row[2])[0],)).fetchone()[0] for row in held]
-    scores = await pool.grade(grader, [orjson.loads(body).get("content") or "" for body in bodies], item)
+    scores = await pool.grade(grader, [said(orjson.loads(body)) for body in bodies], item)
     for (prompt, _, shown, kind, value, p, choice, reason), again in zip(held, scores, strict=True):
         kept = as_judged(kind, value, p, choice, reason)
         # How long a text took says something about the machine, not about the ledger.

@@ -38,6 +38,15 @@ def canonical(value: Json) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
+def said(message: Message) -> str:
+    """What a judge or grader reads of an answer: its content, then each tool call on a line of its own."""
+    text = message.get("content") or ""
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", {})
+        text += f"\n(calls {function.get('name', '?')} with {canonical(function.get('arguments', {})).decode()})"
+    return text.strip("\n") if message.get("tool_calls") else text
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What the model is shown; ends with a user or tool turn."""
@@ -57,9 +66,12 @@ class Item:
     columns: Mapping[str, Json] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
+        """The column is there and not blank."""
         if name == "reference":
-            return self.reference is not None
-        return self.category is not None if name == "category" else name in self.columns
+            value: Json = self.reference
+        else:
+            value = self.category if name == "category" else self.columns.get(name)
+        return bool(value.strip()) if isinstance(value, str) else value is not None
 
     def read(self, names: Sequence[str] | None) -> dict[str, Json]:
         """The columns that a judge names (all of them for None); a column that the row lacks is left out."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -22,7 +23,6 @@ from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.progress import Progress
 from prefsmith.records import Backend, Message
-from prefsmith.stages.calls import Plan
 from prefsmith.stages.view import View
 
 Say = Callable[[str], None]
@@ -39,9 +39,11 @@ async def session(
         for key, backend in backends.items():
             stack.push_async_callback(backend.close)
             sized = backend.capabilities().n_ctx_tokens is not None
-            await backend.open(*(_load(ledger, view.plan, key) if sized else ((), 0)))
+            await backend.open(*(_load(ledger, view, key) if sized else ((), 0)))
             ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
         lanes = {key: Lane[Job](b, b.capabilities().concurrency) for key, b in backends.items()}
+        for lane in lanes.values():
+            lane.proven = worked_before(ledger.db, lane.backend.endpoint)
         pool = await stack.enter_async_context(GraderPool())
         for leaf in view.plan.leaves:
             if leaf.grader is not None and (error := await pool.load(leaf.grader)):
@@ -74,14 +76,20 @@ async def session(
     return code
 
 
-def _load(ledger: Ledger, plan: Plan, lane: str) -> tuple[Sequence[tuple[Message, ...]], int]:
+def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message, ...]], int]:
     """The longest conversations that a backend will see, and the tokens to add for what is answered."""
+    plan, chosen = view.plan, (view.selection.source, view.selection.last_line)
     described = {i: orjson.loads(text) for i, text in ledger.db.execute("SELECT id, json FROM sampler")}
     extra = answer = max(described[c.sampler]["max_tokens"] for c in plan.cells)
-    rows = ledger.db.execute("SELECT messages FROM prompt ORDER BY length(messages) DESC LIMIT 4").fetchall()
+    taken = (
+        "FROM prompt WHERE id IN (SELECT i.prompt FROM row r JOIN item i ON i.id = r.item "
+        "WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL)"
+    )
+    sql = f"SELECT messages {taken} ORDER BY length(messages) DESC LIMIT 4"
+    rows = ledger.db.execute(sql, chosen).fetchall()
     longest: list[tuple[Message, ...]] = [tuple(orjson.loads(m)) for (m,) in rows]
     # Tool definitions stand in the context too; two bytes a token is more than any JSON takes.
-    extra += (ledger.db.execute("SELECT max(length(tools)) FROM prompt").fetchone()[0] or 0) // 2
+    extra += (ledger.db.execute(f"SELECT max(length(tools)) {taken}", chosen).fetchone()[0] or 0) // 2
     systems = [described[c.sampler].get("system") or "" for c in plan.cells if c.lane == lane]
     if any(systems):
         longest = [({"role": "system", "content": max(systems, key=len)}, *m) for m in longest]
@@ -91,6 +99,12 @@ def _load(ledger: Ledger, plan: Plan, lane: str) -> tuple[Sequence[tuple[Message
             longest += [({"role": "user", "content": leaf.asks.prompt}, *m) for m in longest[:1]]
             extra = max(extra, 2 * answer + 2 * leaf.asks.sampling.max_tokens)
     return longest, extra
+
+
+def worked_before(db: sqlite3.Connection, endpoint: str) -> bool:
+    """An earlier session got an answer there, so a 400 is about its prompt."""
+    sql = "SELECT 1 FROM call WHERE status = 'ok' AND endpoint = ? LIMIT 1"
+    return db.execute(sql, (endpoint,)).fetchone() is not None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from prefsmith.records import Json
 from prefsmith.stages.calls import Leaf, Plan
 from prefsmith.stages.plan import alive_in
 from prefsmith.stages.score import lacks, paired, verdicts_of
-from prefsmith.stages.view import Seen, View, after_cut, margin_cut, seen
+from prefsmith.stages.view import Seen, View, margin_cut, seen
 
 ENOUGH_PAIRS = 500
 """Below this preference tuning is rarely worth a run: guides ask for 500 to 1,000 pairs at least."""
@@ -121,7 +121,7 @@ def _counted(folder: Folder) -> _Counts:
     temperatures = {c.sampler: float(described[c.sampler]["temperature"]) for c in plan.cells}
     cut = margin_cut(folder.ledger.db, folder.view)
     units, share = sum(c.n for c in plan.cells), _tokens_each(folder)
-    for one in seen(folder.ledger.db, folder.view, bodies=False):
+    for one in seen(folder.ledger.db, folder.view, bodies=False, cut=cut):
         counts.n_asked += units
         counts.n_completions += len(one.known.completions)
         counts.closed.update(r.value for r in one.known.closed.values())
@@ -129,7 +129,7 @@ def _counted(folder: Folder) -> _Counts:
         _add_samples(counts, one, temperatures, share)
         _add_verdicts(counts, one, plan)
         for item in one.work.items:
-            settled = after_cut(one.settled[item.id], cut)
+            settled = one.settled[item.id]
             counts.n_items += 1
             counts.n_pairs += len(settled.pairs)
             counts.n_with_pair += bool(settled.pairs)

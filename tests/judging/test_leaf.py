@@ -58,7 +58,6 @@ def test_what_can_change_an_answer_changes_the_judges_hash(changed: ModelJudge) 
         replace(RUBRIC, wire_model="another-name"),
         replace(RUBRIC, name="copy"),
         replace(RUBRIC, read_version=2),
-        replace(RUBRIC, orders="seeded"),
         replace(RUBRIC, sampling=Sampling(0, 512)),
     ],
 )

@@ -65,8 +65,8 @@ def test_columns_that_the_text_names_are_read(tmp_path: Path) -> None:
 
 
 def test_a_pairwise_judge_may_have_no_tie_and_one_drawn_order(tmp_path: Path) -> None:
-    judge = load(tmp_path, PAIR + 'choices = ["A", "B"]\norders = "seeded"\n', PAIR_TEXT)
-    assert (judge.labels, judge.orders) == (("A", "B"), "seeded")
+    judge = load(tmp_path, PAIR + 'choices = ["A", "B"]\norders = "both"\n', PAIR_TEXT)
+    assert (judge.labels, judge.orders) == (("A", "B"), "both")
 
 
 @pytest.mark.parametrize(

@@ -78,3 +78,25 @@ def test_views_do_not_share_what_is_finished(tmp_path: Path) -> None:
         ledger.db.execute("INSERT INTO done VALUES(?, 1, 5)", (VIEW,))
         assert 3 in Done(ledger.db, VIEW)
         assert 3 not in Done(ledger.db, b"w" * 16)
+
+
+def test_a_span_left_inside_another_one_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path) as ledger:
+        with ledger.transaction() as db:
+            db.executemany("INSERT INTO done VALUES(?, ?, ?)", [(b"v", 1, 9), (b"v", 4, 9), (b"v", 11, 12)])
+        done, rows = Done(ledger.db, b"v"), Rows()
+        done.add(9, 10, rows)
+    assert rows.spans == [(b"v", 1, 12)]
+    assert rows.merged == [(b"v", 11)]
+
+
+def test_a_span_that_is_added_and_swallowed_in_one_group_is_not_left_behind(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path) as ledger:
+        done, rows = Done(ledger.db, b"v"), Rows()
+        done.add(1, 2, rows)
+        done.add(0, 1, rows)
+        written: dict[int, int] = {}
+        for _, first in rows.merged:
+            written.pop(first, None)
+        written.update({first: last for _, first, last in rows.spans})
+    assert written == {1: 2}

@@ -119,13 +119,20 @@ def _checked_url(url: str, name: str) -> str:
     return url.rstrip("/").removesuffix("/chat/completions")
 
 
+def _named(variable: str) -> str:
+    """The variable's name, unless it looks as if the key itself had been written there."""
+    return (
+        variable if variable.isidentifier() and len(variable) < 64 else "named under key_env (is that the key itself?)"
+    )
+
+
 def _key(variable: str | None, name: str) -> str | None:
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UsageError(
-            f"endpoint {name!r} takes its key from the variable {variable}, which is not set; export it first"
+            f"endpoint {name!r} takes its key from the variable {_named(variable)}, which is not set; export it first"
         )
     if not key.isascii() or not key.isprintable():
         raise UsageError(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.records import NEUTRAL, Generated, Json, Message, Reply, Request, Sampling, Usage
+from prefsmith.records import NEUTRAL, Generated, Json, Message, Reply, Request, Sampling, Usage, canonical
 from prefsmith.text import without_surrogates
 
 Server = Literal["openai", "vllm", "llama.cpp"]
@@ -113,13 +113,12 @@ def _dumped(arguments: Json) -> Json:
 
 
 def _loaded(arguments: Json) -> Json:
-    """The object that a model wrote; what cannot be read as one stays the text that it is."""
-    if not isinstance(arguments, str):
-        return arguments
+    """The object that a model wrote; what cannot be read as one, or not be written again, stays the text that it is."""
     try:
-        value = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        return arguments
+        value = orjson.loads(arguments) if isinstance(arguments, str) else arguments
+        canonical(value)
+    except (orjson.JSONDecodeError, TypeError):
+        return arguments if isinstance(arguments, str) else json.dumps(arguments)
     return value if isinstance(value, dict) else arguments
 
 

@@ -16,7 +16,7 @@ from prefsmith.reasons import Reason
 
 
 class Selection:
-    """One pass over a stream of records. Keeps 16 bytes of each pair seen: of one prompt, or of a whole joined stream."""
+    """One pass over a stream of records. Keeps 16 bytes a pair: of one prompt, or of a joined stream whole."""
 
     def __init__(self, formats: Sequence[Format], names: Naming) -> None:
         self._carries = [_told(f.carries, names) for f in formats]

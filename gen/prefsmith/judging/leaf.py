@@ -49,7 +49,7 @@ class ModelJudge:
     criteria: tuple[tuple[str, str], ...] = ()
     reads: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    orders: Literal["both", "seeded"] = "both"
+    orders: Literal["both"] = "both"
     ask_version: int = ASK_VERSION
     read_version: int = READ_VERSION
     text_hash: str = field(init=False, repr=False, compare=False)

@@ -48,8 +48,8 @@ class _JudgeFile(_Strict):
     """A text file beside this one, or on the shelf prompts/."""
     choices: list[str] | None = None
     """Words that the verdict line may hold; by default all that the kind knows."""
-    orders: Literal["both", "seeded"] = "both"
-    """pairwise: ask in both orders, or in one that is drawn."""
+    orders: Literal["both"] = "both"
+    """pairwise: ask in both orders; two that disagree are no verdict."""
     needs: list[str] = []
     """Columns without which an item cannot be judged."""
     criteria: dict[str, str] = {}

@@ -16,7 +16,7 @@ from prefsmith.reasons import Reason
 from prefsmith.records import Generated
 
 READ_VERSION = 1
-"""Raise it with any change that reads a stored reply otherwise; `judge --reread` then reads again for free."""
+"""Raise it with any change that reads a stored reply otherwise: verdicts say which version read them."""
 
 # Every pattern here is linear in the text: a reply may be long, and an attacker's.
 _TAG = re.compile(r"<(/?)(think|thinking|reasoning)\s*>", re.I)

@@ -17,7 +17,14 @@ class Done:
 
     def __init__(self, db: sqlite3.Connection, view: bytes) -> None:
         self._view = view
-        self._last: dict[int, int] = dict(db.execute("SELECT first, last FROM done WHERE view = ?", (view,)))
+        self._last: dict[int, int] = {}
+        for first, last in db.execute("SELECT first, last FROM done WHERE view = ? ORDER BY first", (view,)):
+            # A span inside another one may have been left behind; it must not stand in the way of its neighbours.
+            start = next(reversed(self._last), None)
+            if start is not None and first <= self._last[start]:
+                self._last[start] = max(last, self._last[start])
+            else:
+                self._last[first] = last
         self._first = {last: first for first, last in self._last.items()}
         self._starts, self._ends = sorted(self._last), sorted(self._last.values())
 
@@ -36,6 +43,7 @@ class Done:
         if (following := self._last.pop(line + 1, None)) is not None:
             del self._first[following]
             rows.merged.append((self._view, line + 1))
+            rows.spans[:] = [span for span in rows.spans if span[1] != line + 1]  # added in this very group
             last = following
         self._last[first], self._first[last] = last, first
         rows.spans.append((self._view, first, last))

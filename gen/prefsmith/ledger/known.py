@@ -13,7 +13,7 @@ import orjson
 
 from prefsmith.outcomes import Judged, Key
 from prefsmith.reasons import Reason
-from prefsmith.records import Generated, Item, Prompt
+from prefsmith.records import Generated, Item, Prompt, said
 
 
 class OpenItem(NamedTuple):
@@ -78,5 +78,5 @@ class Known:
     """The gates of so many completions, as `stages.plan` last worked them out: a prompt is looked at several times."""
 
     def text(self, text_id: int) -> str:
-        """What a judge or grader reads of a completion: the content of its message."""
-        return str(orjson.loads(self.bodies[text_id]).get("content") or "")
+        """What a judge or grader reads of a completion."""
+        return said(orjson.loads(self.bodies[text_id]))

@@ -213,9 +213,10 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     # mkdir and the first commit survive a power cut only when the folder itself is on disk.
-    fd = os.open(path.parent, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
+    for folder in (path.parent, path.parent.resolve().parent):
+        fd = os.open(folder, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
 
 
 def _check_version(db: sqlite3.Connection, path: Path) -> None:

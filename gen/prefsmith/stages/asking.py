@@ -23,7 +23,8 @@ def request(call: Sampled | Asked, work: Work, known: Known, run_seed: int) -> R
             parallel_tool_calls=prompt.parallel_tool_calls,
         )
     assert call.leaf.asks is not None
-    seed = base_seed(run_seed, work.hash, call.leaf.hash)
+    # Not the run's seed: it is no part of a judge's key, and one key must ask one thing.
+    seed = base_seed(0, work.hash, call.leaf.hash)
     return call.leaf.asks.ask(call.item, [known.text(t) for t in call.shown], seed, call.step, call.previous)
 
 

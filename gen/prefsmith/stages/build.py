@@ -56,6 +56,11 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
         for sampler, n in _grid(row, target, recipe.seed, notes.append):
             of = sampler_hash(sampler)
             samplers[of] = (sampler, max(n, samplers[of][1] if of in samplers else 0), target)
+    if recipe.gates.min_tokens > 1 and any(r.capabilities.n_per_request > 1 for _, _, r in samplers.values()):
+        raise UsageError(
+            "gates.min_tokens: servers count the tokens of a request's choices together; set `n_per_request: 1` for "
+            "the endpoint, or leave min_tokens at 1"
+        )
     judges = tuple(_judge(recipe, spec, roots) for spec in recipe.judge)
     if sampling and sum(n for _, n, _ in samplers.values()) < 2:
         notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
@@ -145,15 +150,17 @@ def _leaf(ledger: Ledger, spec: Judge, judge: Grader | ModelJudge, by: Resolved 
 
 def _told_apart(leaves: list[Leaf], specs: Sequence[Judge]) -> list[Leaf]:
     """Judges of one name get their model's or place's name too: files and summary name judges by name."""
-    names = [leaf.name for leaf in leaves]
-    return [
-        leaf if names.count(leaf.name) == 1 else replace(leaf, name=f"{leaf.name} {spec.model or i}")
-        for i, (leaf, spec) in enumerate(zip(leaves, specs, strict=True), 1)
-    ]
+    for by_model in (True, False):
+        names = [leaf.name for leaf in leaves]
+        leaves = [
+            leaf if names.count(leaf.name) == 1 else replace(leaf, name=f"{leaf.name} {(by_model and spec.model) or i}")
+            for i, (leaf, spec) in enumerate(zip(leaves, specs, strict=True), 1)
+        ]
+    return leaves
 
 
 def rule_of(pair: Pairing, run_seed: int) -> Rule:
-    quantile = int(pair.min_margin[1:]) / 100 if isinstance(pair.min_margin, str) else None
+    quantile = int(pair.min_margin[1:]) if isinstance(pair.min_margin, str) else None
     return Rule(
         pair.strategy,
         0.0 if isinstance(pair.min_margin, str) else float(pair.min_margin),

@@ -1,5 +1,5 @@
-"""What a view still asks, counted by the function that will ask it. Judges are bounded from above: how many texts pass
-the gates, and which items find no pair under an earlier judge, is known only afterwards."""
+"""What a view still asks, counted by the function that will ask it. Of judges it is an estimate: how many texts pass
+the gates, which items find no pair under an earlier judge and which replies need a second step is known afterwards."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def forecast(db: sqlite3.Connection, view: View) -> Json:
         "completions_per_prompt": per_prompt,
         "completions_to_sample": completions,
         "sampling_requests": dict(requests),
-        "judge_calls_at_most": judges,
+        "judge_calls_about": judges,
         "graders": [x.name for x in plan.leaves if x.role == "grader"],
     }

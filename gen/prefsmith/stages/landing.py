@@ -46,7 +46,8 @@ class Desk:
         call_id = self._ledger.take_id("call")
         cell, got, closed, damaged = call.cell, {}, [], []
         base = seed - call.idx[0]
-        for idx, choice in zip(call.idx, reply.choices, strict=False):
+        for choice in reply.choices:
+            idx = call.idx[choice.index]
             if choice.finish_reason == "content_filter":
                 closed.append(idx)
                 continue

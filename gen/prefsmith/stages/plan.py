@@ -29,8 +29,8 @@ class Settled(NamedTuple):
 
 def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     """The calls of the first stage that lacks any; none when the prompt is complete."""
-    if plan.samples and (sampling := grid.missing(plan, known)):
-        return [*sampling]
+    if sampling := grid.missing(plan, known):
+        return [*sampling] if plan.samples else []
     alive = alive_in(plan, gates_of(plan, work, known))
     texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
     pairless: Sequence[OpenItem] = work.items

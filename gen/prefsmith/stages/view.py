@@ -40,18 +40,18 @@ class Seen(NamedTuple):
     settled: dict[int, Settled]
 
 
-def seen(db: sqlite3.Connection, view: View, *, bodies: bool) -> Iterator[Seen]:
-    """Every prompt of the view in the order of its first line, pairs final but for a quantile margin."""
+def seen(db: sqlite3.Connection, view: View, *, bodies: bool, cut: float | None = None) -> Iterator[Seen]:
+    """Every prompt of the view in the order of its first line, pairs below `cut` left out."""
     for block in prompts_of(db, view.selection):
         held = knowns(db, block, view.plan.samplers, view.plan.judges, bodies=bodies)
         for work in works(db, view.selection, block):
-            yield look(view, work, held[work.id])
+            yield look(view, work, held[work.id], cut)
 
 
-def look(view: View, work: Work, known: Known) -> Seen:
+def look(view: View, work: Work, known: Known, cut: float | None = None) -> Seen:
     """One prompt settled; of items with the same pair the first keeps it."""
     gates = gates_of(view.plan, work, known)
-    settled = settle(view.plan, work, known, gates)
+    settled = {i: after_cut(one, cut) for i, one in settle(view.plan, work, known, gates).items()}
     taken: set[tuple[int, int]] = set()
     for item in work.items if len(work.items) > 1 else ():
         one = settled[item.id]
@@ -68,11 +68,11 @@ def records(db: sqlite3.Connection, view: View, shift: int = 0) -> Iterator[Reco
     """The view, item by item, texts included; `shift` is added to every ledger integer in them, so that records of
     several ledgers can be told apart."""
     cut = margin_cut(db, view)
-    for one in seen(db, view, bodies=True):
+    for one in seen(db, view, bodies=True, cut=cut):
         keys = view.plan.ordered(one.known.completions)
         messages = {t: orjson.loads(body) for t, body in one.known.bodies.items()}
         for item in one.work.items:
-            record = _record(one, item, keys, messages, cut)
+            record = _record(one, item, keys, messages)
             yield _shifted(record, shift) if shift else record
 
 
@@ -97,8 +97,8 @@ def _texts(known: Known, pair: Pair) -> tuple[int, int]:
     return known.completions[pair.chosen].text, known.completions[pair.rejected].text
 
 
-def _record(one: Seen, item: OpenItem, keys: Iterable[Key], messages: dict[int, Message], cut: float | None) -> Record:
-    settled = after_cut(one.settled[item.id], cut)
+def _record(one: Seen, item: OpenItem, keys: Iterable[Key], messages: dict[int, Message]) -> Record:
+    settled = one.settled[item.id]
     samples = []
     for key in keys:
         c = one.known.completions[key]
