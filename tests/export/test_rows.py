@@ -54,7 +54,10 @@ def test_the_lines_of_a_format_are_those_of_its_golden_file(
     (written,) = write(records, [format], tmp_path, replace(names, has_tools=kind == "tools"))
     assert written.path.read_text("utf-8") == (golden / f"{format}-{kind}.jsonl").read_text("utf-8")
     if format == "openai":
-        assert (written.path.parent / "index.jsonl").read_bytes() == (golden / f"index-{kind}.jsonl").read_bytes()
+        assert (
+            written.path.parent.with_name("openai-index.jsonl").read_bytes()
+            == (golden / f"index-{kind}.jsonl").read_bytes()
+        )
 
 
 @pytest.mark.parametrize("format", ["trl-parquet", "parquet"])

@@ -233,16 +233,16 @@ def test_a_flipped_bit_in_a_parquet_file_is_named_wherever_it_changes_what_is_re
 
 def test_damage_of_the_sidecar_is_named(damaged: Callable[..., Damaged]) -> None:
     file = damaged("openai")
-    side = file.path.with_name("index.jsonl")
+    side = file.path.parent.with_name("openai-index.jsonl")
     whole = side.read_bytes()
     side.write_bytes(whole.replace(b'"line":3', b'"line":4'))
     assert file.found() == [f"{file.name} line 3: its line in the sidecar is not as written for this pair"]
     side.write_bytes(whole + whole[:60])
-    assert f"{file.name}: its sidecar index.jsonl has more lines than the file" in file.found()
+    assert f"{file.name}: its sidecar openai-index.jsonl has more lines than the file" in file.found()
     side.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
     assert file.found() == [f"{file.name} line 12: its line in the sidecar is missing"]
     side.unlink()
-    assert file.found() == [f"{file.name}: its sidecar index.jsonl is missing"]
+    assert file.found() == [f"{file.name}: its sidecar openai-index.jsonl is missing"]
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -98,7 +98,7 @@ FORMATS: Mapping[str, Format] = {
     for f in (
         Format("trl", "trl/train.jsonl", HUGGING_FACE, trl_rows, _trl_lines),
         Format("trl-parquet", "trl-parquet/train-00000-of-00001.parquet", HUGGING_FACE, trl_rows, _trl_table),
-        Format("openai", "openai/preferences.jsonl", OPENAI, openai_rows, _lines, "openai/index.jsonl"),
+        Format("openai", "openai/preferences.jsonl", OPENAI, openai_rows, _lines, "openai-index.jsonl"),
         Format("parquet", "parquet/completions.parquet", ANYTHING, completion_rows, _completions),
     )
 }

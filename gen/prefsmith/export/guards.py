@@ -7,10 +7,13 @@ what a target cannot carry is skipped with a counted reason, never altered. It k
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import groupby
 from unicodedata import normalize
 
 from prefsmith.outcomes import Pair, Record, Sample
@@ -202,6 +205,13 @@ def _bad_calls(turns: Sequence[Message], tools: Sequence[Json] | None) -> str | 
     return None
 
 
+@lru_cache(maxsize=8)
+def _any_of(tokens: tuple[str, ...]) -> re.Pattern[str]:
+    """One pattern for all tokens, grouped by their first two characters: few places of a text begin any."""
+    groups = groupby(sorted(tokens), key=lambda token: token[:2])
+    return re.compile("|".join(f"{re.escape(h)}(?:{'|'.join(re.escape(t[2:]) for t in ts)})" for h, ts in groups))
+
+
 def _not_carried(turns: Sequence[Message], target: Carries) -> str | None:
     before = ""
     for message in turns:
@@ -212,6 +222,6 @@ def _not_carried(turns: Sequence[Message], target: Carries) -> str | None:
         if message["role"] == before == "user" and not target.user_runs:
             return Refusal.USER_RUN
         before = message["role"]
-        if any(token in (message.get("content") or "") for token in target.control_tokens):
+        if target.control_tokens and _any_of(target.control_tokens).search(message.get("content") or ""):
             return Reason.CONTROL_TOKEN
     return None

@@ -75,7 +75,9 @@ class _Join:
     def __init__(self, target: Format, path: Path, name: str) -> None:
         self._name = name
         self._path = path
-        self._side = path.with_name(Path(target.sidecar).name) if target.sidecar is not None else None
+        # Both paths of a format are below one folder.
+        below = path.parents[len(Path(target.file).parts) - 1]
+        self._side = below / target.sidecar if target.sidecar is not None else None
         self._found: dict[bytes, tuple[Content, Read, Read | None]] = {}
         self._owed: dict[bytes, Expected] = {}
         self._line_of: dict[bytes, int] = {}

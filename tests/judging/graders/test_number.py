@@ -74,3 +74,13 @@ def test_a_hostile_text_is_read_in_linear_time(text: str) -> None:
     start = time.process_time()
     last_number(text)
     assert time.process_time() - start < 0.5
+
+
+def test_a_reference_in_gsm8ks_form_counts_from_its_last_mark_on() -> None:
+    from prefsmith.judging.graders import make_grader
+    from prefsmith.recipe import Judge
+    from prefsmith.records import Item, Prompt
+
+    item = Item(Prompt(({"role": "user", "content": "How many?"},)), reference="4*11=44\n#### 1,044")
+    scores = make_grader(Judge(use="number")).grade(["It is 1044.", "44"], item)
+    assert [score.value for score in scores] == [1.0, 0.0]

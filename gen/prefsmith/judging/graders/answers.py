@@ -26,9 +26,12 @@ def prepare_exact(columns: Mapping[str, Json], ignore_case: bool) -> GradeText:
 
 
 def prepare_number(columns: Mapping[str, Json]) -> GradeText:
-    """The last number of the text is the reference; a text without a number is wrong."""
+    """The last number of the text is the reference; a text without a number is wrong.
+
+    A reference in GSM8K's form counts from its last `####` on.
+    """
     try:
-        wanted = as_number(_reference(columns))
+        wanted = as_number(_reference(columns).rpartition("####")[2].strip())
     except ValueError as error:
         raise ValueError(f"the reference {error}") from None
     return lambda text: RIGHT if last_number(text) == wanted else WRONG
