@@ -92,3 +92,15 @@ def test_tokens_that_a_server_counts_for_all_choices_together_are_in_the_mean(tm
     assert [t["mean_tokens"] for t in counted["by_temperature"]] == pytest.approx(apart)
     assert all(mean > 10 for mean in apart)
     assert f"from {counted['items']['with_pair']} of 5 items" in render(counted)
+
+
+def test_few_verdicts_without_a_result_are_told_too(tmp_path: Path) -> None:
+    said: list[str] = []
+    what = recipe(
+        tmp_path,
+        [row(i) for i in range(5)],
+        endpoints={"fake": {"script": {"unparseable": 1.0}}},
+        judge={"use": "rubric-help", "model": "fake:j"},
+    )
+    assert run_job(what, tmp_path / "run", say=said.append) == 0
+    assert any(remark.startswith("warning: 20 of 20 verdicts have no result") for remark in said)

@@ -41,6 +41,11 @@ class Progress:
             return None
         return self.elapsed_s / self.n_items_settled * (self.n_items - self.n_items_done)
 
+    @property
+    def n_without(self) -> int:
+        """Verdicts without a result, those of earlier sessions included."""
+        return self.n_no_verdict.total() + self.earlier.total() - self.earlier[""]
+
     def judged(self, verdicts: Iterable[Judged]) -> None:
         for one in verdicts:
             self.n_verdicts += 1
@@ -55,7 +60,7 @@ class Progress:
         if self.earlier.total() and (self.n_verdicts < _FEW_VERDICTS or own <= most * self.n_verdicts):
             return None
         total = self.n_verdicts + self.earlier.total()
-        missing = self.n_no_verdict.total() + self.earlier.total() - self.earlier[""]
+        missing = self.n_without
         if total < ENOUGH_VERDICTS or missing <= most * total:
             return None
         reason, count = (self.n_no_verdict + self.earlier - Counter({"": self.earlier[""]})).most_common(1)[0]

@@ -70,6 +70,12 @@ async def session(
             more = f", and {unseen} items were not begun" if unseen else ""
             owed = engine.progress.n_owed
             say(f"{owed} calls are still owed, after failed attempts: {failed}{more}; run again to go on")
+        progress = engine.progress
+        n_all, n_without = progress.n_verdicts + progress.earlier.total(), progress.n_without
+        if n_without > settings.max_no_verdict * n_all:
+            say(
+                f"warning: {n_without} of {n_all} verdicts have no result; `prefsmith explain RUN ID` shows the replies"
+            )
         if code in (INTERRUPTED, TERMINATED):
             done = f"{engine.progress.n_items_done} of {engine.progress.n_items} items"
             say(f"stopped with {done} done; run again to go on")
