@@ -77,7 +77,17 @@ def refusal(record: Record, pair: Pair, target: Carries) -> str | None:
         or _bad_turns(prompt.messages)
         or _bad_completions(chosen.message, rejected.message)
         or next(filter(None, (_bad_calls(turns, prompt.tools) for turns in conversations)), None)
-        or next(filter(None, (_not_carried(turns, target) for turns in conversations)), None)
+        or uncarried(record, pair, target)
+    )
+
+
+def uncarried(record: Record, pair: Pair, target: Carries) -> str | None:
+    """Of a pair that nothing else speaks against: what this target cannot hold, or None."""
+    turns = record.item.prompt.messages
+    return (
+        _not_carried(turns, target)
+        or _not_carried((turns[-1], record.sample(pair.chosen).message), target)
+        or _not_carried((turns[-1], record.sample(pair.rejected).message), target)
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from prefsmith.export.formats import Format
-from prefsmith.export.guards import ANYTHING, Carries, pair_fingerprint, refusal
+from prefsmith.export.guards import ANYTHING, Carries, pair_fingerprint, refusal, uncarried
 from prefsmith.export.naming import Naming
 from prefsmith.outcomes import Pair, Record
 from prefsmith.reasons import Reason
@@ -37,7 +37,7 @@ class Selection:
         if key in self._seen:
             return [Reason.SAME_PAIR] * len(self._carries)
         self._seen.add(key)
-        return [None if c is ANYTHING else refusal(record, pair, c) for c in self._carries]
+        return [None if c is ANYTHING else uncarried(record, pair, c) for c in self._carries]
 
 
 def _told(carries: Carries, names: Naming) -> Carries:
