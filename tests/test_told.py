@@ -104,3 +104,18 @@ def test_few_verdicts_without_a_result_are_told_too(tmp_path: Path) -> None:
     )
     assert run_job(what, tmp_path / "run", say=said.append) == 0
     assert any(remark.startswith("warning: 20 of 20 verdicts have no result") for remark in said)
+
+
+def test_a_failed_resume_leaves_good_files_as_they_were(tmp_path: Path) -> None:
+    endpoints = {"gone": {"urls": "http://127.0.0.1:9/v1", "identity": "same"}, "same": {"script": {}}}
+    lines = [row(i) for i in range(20)]
+    assert (
+        run_job(recipe(tmp_path, lines, endpoints=endpoints, sample={"model": "same:m", "n": 3}), tmp_path / "run") == 0
+    )
+    file = tmp_path / "run/export/trl/train.jsonl"
+    whole = file.read_bytes()
+    said: list[str] = []
+    more = recipe(tmp_path, lines, endpoints=endpoints, sample={"model": "gone:m", "n": 5}, attempts=1)
+    assert run_job(more, tmp_path / "run", say=said.append) == 5
+    assert whole and file.read_bytes() == whole
+    assert any("left as they were" in remark for remark in said)

@@ -34,8 +34,6 @@ from prefsmith.stages.forecast import forecast
 from prefsmith.stages.view import View
 from prefsmith.version import VERSION
 
-_EXPORTED = (0, ProviderError.exit_code)
-
 
 def run_job(
     recipe: Recipe, folder: Path, *, change: bool = False, on_progress: OnProgress | None = None, say: Say = print
@@ -88,7 +86,7 @@ def _carried_out(
     settings = Settings(recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict)
     try:
         code = asyncio.run(session(ledger, view, backends, settings, on_progress, say))
-        for written in export_into(ledger, ledger.folder, recipe.export) if code in _EXPORTED else ():
+        for written in export_into(ledger, ledger.folder, recipe.export) if _to_export(ledger, code, say) else ():
             if skipped := ", ".join(f"{n} {why}" for why, n in written.skipped.items()):
                 say(f"{written.path}: left out {skipped}")
     except Exception as e:
@@ -96,6 +94,16 @@ def _carried_out(
         raise
     ledger.end_session(code)
     return code
+
+
+def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
+    """Files of a finished run, and of one with calls owed when there are none yet: fewer rows replace no good file."""
+    if code != ProviderError.exit_code:
+        return code == 0
+    kept = ledger.db.execute("SELECT count(*) FROM export").fetchone()[0]
+    if kept:
+        say(f"the exported files are left as they were; `prefsmith export {ledger.folder}` writes what there is now")
+    return not kept
 
 
 def _same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say: Say) -> None:
