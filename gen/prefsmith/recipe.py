@@ -240,7 +240,7 @@ class Recipe(_Strict):
     """Largest share of verdicts without a result, looked at from the 200th on; above it the run stops with exit 4."""
 
     @model_validator(mode="after")
-    def _known_targets(self) -> Recipe:
+    def _confirm_comes_last(self) -> Recipe:
         for i, stage in enumerate(self.judge):
             if stage.confirm is not None and i != len(self.judge) - 1:
                 raise ValueError("`confirm` must be the last entry of `judge:`")

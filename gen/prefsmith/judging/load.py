@@ -129,7 +129,7 @@ def _told(path: Path, error: ValidationError) -> Iterator[str]:
             known = (_Sampling if above else _JudgeFile).model_fields
             yield f"{where}unknown key {last!r}; {did_you_mean(last, known)}"
         elif problem["type"] == "literal_error":
-            known_words = get_args(Kind) if last == "kind" else ("both", "seeded")
+            known_words = get_args(Kind) if last == "kind" else ("both",)
             yield f"{where}{last} = {problem['input']!r}; {did_you_mean(str(problem['input']), known_words)}"
         elif problem["type"] == "missing":
             yield f"{where}{last!r} is missing"

@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.known import Completion, Known, OpenItem, Tried, Work
 from prefsmith.outcomes import Choice, Judged, Score
@@ -162,8 +161,3 @@ def as_generated(reply: str) -> Generated:
     """A judge's stored reply, as it was read the first time."""
     kept = orjson.loads(reply)
     return Generated(0, kept["message"], kept["finish_reason"])
-
-
-def view_hash(described: object) -> bytes:
-    """Hash of what a recipe selects: its source, samplers with n, judges, gates and pairing rule."""
-    return digest("view", described)
