@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from prefsmith.recipe import Endpoint, Gates, Judge, Pairing, Prompts, Recipe, Sample, Script
+from prefsmith.endpoints import Endpoint, Script
+from prefsmith.recipe import Gates, Judge, Pairing, Prompts, Recipe, Sample
 
 HEAD = """\
 # The recipe, knob by knob
@@ -19,7 +20,8 @@ HEAD = """\
 A recipe is a YAML file (`prefsmith run recipe.yaml`), the same names with `--set place=value`
 (`--set sample.0.n=4`), or `prefsmith.Recipe(...)` in Python. Flags of the command line set the same places;
 `prefsmith run --help` names them. The order is: defaults, file, flags, `--set`. Unknown keys are refused with their
-line. This page is written by `python tests/recipe_page.py` from the texts in `gen/prefsmith/recipe.py`.
+line. This page is written by `python tests/recipe_page.py` from the texts in
+`gen/prefsmith/recipe.py` and `gen/prefsmith/endpoints.py`.
 """
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The whole", Recipe),

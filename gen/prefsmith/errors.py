@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from prefsmith.reasons import Reason
+
+if TYPE_CHECKING:
+    from prefsmith.records import Quota
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -47,7 +50,7 @@ class CallFailed(PrefsmithError):
 
     `stops_endpoint`: nothing else can succeed there (wrong key, unknown model, quota gone).
     `maybe_billed`: the request had been sent in full, so the provider may charge for it.
-    `retry_after_s`: what a 429 asked us to wait; None when it did not say.
+    `retry_after_s`: what a 429 asked us to wait; None when it did not say. `quota`: what its headers said of limits.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class CallFailed(PrefsmithError):
         retry_after_s: float | None = None,
         maybe_billed: bool = False,
         stops_endpoint: bool = False,
+        quota: Quota | None = None,
     ) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
@@ -69,6 +73,7 @@ class CallFailed(PrefsmithError):
         self.retry_after_s = retry_after_s
         self.maybe_billed = maybe_billed
         self.stops_endpoint = stops_endpoint
+        self.quota = quota
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,21 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from prefsmith.endpoints import Endpoint, Strict, listed
 
 EXPORTS = ("trl", "trl-parquet", "openai", "parquet")
 GRADERS = ("exact", "number", "regex", "contains", "constraints", "demo")
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Prompts(_Strict):
+class Prompts(Strict):
     """Where prompts come from, and which columns mean what."""
 
     path: str = "demo:tiny"
@@ -54,80 +48,27 @@ class Prompts(_Strict):
     """A longer line is set aside."""
 
 
-class Script(_Strict):
-    """How the scripted backend behaves: a deterministic fake for trying recipes and for tests."""
-
-    latency_s: Annotated[float, Field(ge=0)] = 0.0
-    """Mean time to answer; each request draws its own from the exponential distribution, by its seed."""
-    faults: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of requests that fail on their first attempts (time-outs, 500, dropped connections, 429)."""
-    n_ignored: bool = False
-    """Return one choice whatever n says."""
-    duplicates: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of completions with a text that another index of the same prompt has too."""
-    truncated: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of completions that end with finish_reason length."""
-    unparseable: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of judge replies without a readable verdict."""
-    chars: Annotated[int, Field(ge=1)] = 200
-    """Length of a completion."""
-    log: Path | None = None
-    """Append each request to this file before answering it."""
-
-
-class Endpoint(_Strict):
-    """An OpenAI-compatible server, or the scripted fake."""
-
-    urls: Annotated[list[str], BeforeValidator(_listed)] = []
-    """Base URLs, such as http://host:8000/v1. One for now."""
-    key_env: str | None = None
-    """Name of the environment variable that holds the key; never the key itself."""
-    server: Literal["openai", "vllm", "llama.cpp"] = "openai"
-    """Which sampling parameters the server knows, all of which are then sent: openai knows temperature, top_p and
-    the two penalties; vllm and llama.cpp also top_k, min_p and repetition_penalty."""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-    """The name that the server gives the cap; by default max_completion_tokens for api.openai.com."""
-    n_per_request: Annotated[int, Field(ge=1, le=128)] = 8
-    """Most completions asked for in one request."""
-    concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Most requests in flight."""
-    timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    """Longest wait for one reply."""
-    identity: str | None = None
-    """Stands for this endpoint in keys instead of its name: give two names one identity to share their answers."""
-    script: Script | None = None
-    """Makes this endpoint the scripted fake."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Endpoint:
-        if self.script is None and len(self.urls) != 1:
-            raise ValueError("an endpoint needs exactly one URL under `urls:` (or `script:` for the fake)")
-        if self.script is not None and self.urls:
-            raise ValueError("an endpoint has either `urls:` or `script:`, not both")
-        return self
-
-
 Temperature = Annotated[float, Field(ge=0, le=5)]
 
 
-class Sample(_Strict):
+class Sample(Strict):
     """One row of the sampling grid: model x temperature x top_p x top_k x min_p x system, n of each."""
 
     model: str
     """TARGET:MODEL, such as openai:gpt-4.1-mini, embedded:tiny, embedded:path/model.gguf, farm:Qwen/Qwen3-8B."""
-    temperature: Annotated[list[Temperature], BeforeValidator(_listed), Field(min_length=1)] = [1.0]
+    temperature: Annotated[list[Temperature], BeforeValidator(listed), Field(min_length=1)] = [1.0]
     """One or a list. 0 is greedy: one sample, whatever n says."""
     n: Annotated[int, Field(ge=1, le=1024)] = 1
     """Completions per cell of the grid."""
-    top_p: Annotated[list[Annotated[float, Field(gt=0, le=1)]], BeforeValidator(_listed), Field(min_length=1)] = [1.0]
+    top_p: Annotated[list[Annotated[float, Field(gt=0, le=1)]], BeforeValidator(listed), Field(min_length=1)] = [1.0]
     """Nucleus sampling; 1 is off."""
-    top_k: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_listed), Field(min_length=1)] = [0]
+    top_k: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(listed), Field(min_length=1)] = [0]
     """Most likely tokens kept; 0 is off."""
-    min_p: Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_listed), Field(min_length=1)] = [0.0]
+    min_p: Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(listed), Field(min_length=1)] = [0.0]
     """Least probability relative to the likeliest token; 0 is off."""
     max_tokens: Annotated[int, Field(ge=1)] = 1024
     """Longest answer in tokens; an answer cut there is never chosen or rejected."""
-    system: Annotated[list[str | None], BeforeValidator(_listed), Field(min_length=1)] = [None]
+    system: Annotated[list[str | None], BeforeValidator(listed), Field(min_length=1)] = [None]
     """System prompts to sample under: a text, or a path ending in .txt or .md. They never enter a pair's prompt."""
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     """OpenAI's presence penalty; 0 is off."""
@@ -135,7 +76,7 @@ class Sample(_Strict):
     """OpenAI's frequency penalty; 0 is off."""
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Repetition penalty of open servers; 1 is off."""
-    stop: Annotated[list[str], BeforeValidator(_listed)] = []
+    stop: Annotated[list[str], BeforeValidator(listed)] = []
     """Texts that end the answer."""
 
     @field_validator("model")
@@ -144,7 +85,7 @@ class Sample(_Strict):
         return _checked_model(value)
 
 
-class Judge(_Strict):
+class Judge(Strict):
     """One stage of judging: a grader, a judge file, or the confirmation of the pair to be written."""
 
     use: str | None = None
@@ -179,7 +120,7 @@ def _judge_entry(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
 
-class Gates(_Strict):
+class Gates(Strict):
     """Which completions are never judged nor paired, beside truncated and identical ones."""
 
     min_tokens: Annotated[int, Field(ge=0)] = 1
@@ -188,7 +129,7 @@ class Gates(_Strict):
     """Longer texts are left out."""
 
 
-class Pairing(_Strict):
+class Pairing(Strict):
     """How chosen and rejected are picked."""
 
     strategy: Literal["best_worst", "correct_incorrect"] = "best_worst"
@@ -215,18 +156,18 @@ class Pairing(_Strict):
         return value
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """One run, whole."""
 
     prompts: Prompts = Prompts()
     endpoints: dict[str, Endpoint] = {}
-    sample: Annotated[list[Sample], BeforeValidator(_listed), Field(min_length=1)]
+    sample: Annotated[list[Sample], BeforeValidator(listed), Field(min_length=1)]
     judge: Annotated[
-        list[Annotated[Judge, BeforeValidator(_judge_entry)]], BeforeValidator(_listed), Field(min_length=1)
+        list[Annotated[Judge, BeforeValidator(_judge_entry)]], BeforeValidator(listed), Field(min_length=1)
     ]
     gates: Gates = Gates()
     pair: Pairing = Pairing()
-    export: Annotated[list[Literal["trl", "trl-parquet", "openai", "parquet"]], BeforeValidator(_listed)] = ["trl"]
+    export: Annotated[list[Literal["trl", "trl-parquet", "openai", "parquet"]], BeforeValidator(listed)] = ["trl"]
     """Files to write at the end: trl and openai are JSONL, trl-parquet and parquet are Parquet."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     """The run's one seed."""

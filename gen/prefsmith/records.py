@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Required, TypeAlias, TypedDict
+from typing import Any, Literal, NamedTuple, Protocol, Required, TypeAlias, TypedDict
 
 import orjson
 
@@ -150,10 +150,9 @@ class Sampler:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What one backend call asks. `labels`: the words that a judge's verdict line may hold, for backends that
-    can make use of them; a server never needs to know them."""
+    can make use of them; a server never needs to know them. `logprobs`: ask for the sum over each answer's tokens."""
 
     model: str
     messages: tuple[Message, ...]
@@ -165,13 +164,14 @@ class Request:
     kind: Literal["chat", "classify"] = "chat"
     schema: Json = None
     labels: tuple[str, ...] = ()
+    logprobs: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """One choice of a reply. `finish_reason` is the server's word: stop, length, tool_calls, content_filter, …"""
+class Generated(NamedTuple):
+    """One choice of a reply, the `place`-th of those asked for. `finish_reason` is the server's word: stop, length,
+    tool_calls, content_filter, …"""
 
-    index: int
+    place: int
     message: Message
     finish_reason: str
     n_tokens: int | None = None
@@ -181,8 +181,7 @@ class Generated:
     """The text held a lone surrogate; it was replaced by U+FFFD and is never exported."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one reply, all of its choices together; None where the server did not say."""
 
     n_prompt_tokens: int | None = None
@@ -191,14 +190,28 @@ class Usage:
     n_reasoning_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Quota(NamedTuple):
+    """What a server's headers say of its limits: allowed a minute, left of that now, seconds until it is whole again;
+    None where it did not say."""
+
+    rpm: float | None = None
+    n_requests_left: float | None = None
+    requests_reset_s: float | None = None
+    tpm: float | None = None
+    n_tokens_left: float | None = None
+    tokens_reset_s: float | None = None
+
+
+class Reply(NamedTuple):
+    """What came back. `quota` is None when the server said nothing of limits."""
+
     choices: tuple[Generated, ...]
     usage: Usage = Usage()
     model_reported: str | None = None
     fingerprint: str | None = None
     request_id: str | None = None
     http_status: int | None = None
+    quota: Quota | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from prefsmith.backends import resolve
+from prefsmith.endpoints import Endpoint
 from prefsmith.errors import CallFailed
-from prefsmith.recipe import Endpoint
 from prefsmith.records import Reply, Request, Sampling
 
 HELLO = ({"role": "user", "content": "Say hello."},)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import replace
 
 import pytest
 
@@ -28,7 +27,7 @@ def asked(*requests, extra_tokens=40, longest=(QUESTION,)):
         backend = resolved.make()
         await backend.open(longest, extra_tokens)
         try:
-            named = [replace(r, model=resolved.wire_model) for r in requests]
+            named = [r._replace(model=resolved.wire_model) for r in requests]
             return await asyncio.gather(*map(backend.send, named), return_exceptions=True), backend.capabilities()
         finally:
             await backend.close()
@@ -63,7 +62,7 @@ def test_a_reply_names_no_path_and_counts_its_tokens():
 def test_a_slot_is_as_long_as_the_longest_prompt_and_its_answer_need():
     long = ({"role": "user", "content": "7 " * 150},)
     _, short = asked(request(1))
-    (reply,), grown = asked(replace(request(1), messages=long), longest=(QUESTION, long))
+    (reply,), grown = asked(request(1)._replace(messages=long), longest=(QUESTION, long))
     assert short.n_ctx_tokens == 256
     assert grown.n_ctx_tokens == 512
     assert reply.usage.n_prompt_tokens > 256
@@ -77,7 +76,7 @@ def test_more_than_the_model_holds_is_refused_before_anything_is_sampled():
 
 
 def test_a_prompt_longer_than_its_slot_is_too_long_and_not_asked_again():
-    (failed,), _ = asked(replace(request(1), messages=({"role": "user", "content": "7 " * 300},)))
+    (failed,), _ = asked(request(1)._replace(messages=({"role": "user", "content": "7 " * 300},)))
     assert isinstance(failed, CallFailed)
     assert failed.reason is Reason.CONTEXT_TOO_LONG
     assert not failed.reason.owed

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
 from prefsmith.backends import resolve
+from prefsmith.endpoints import Endpoint
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.recipe import Endpoint
 from prefsmith.records import Request, Sampling
 
 KEY = "sk-test-0123456789abcdef"
@@ -45,7 +44,7 @@ def test_the_reply_holds_text_usage_and_origin(ask, completion):
     reply = ask(answer).reply
     (choice,) = reply.choices
     assert choice.message == {"role": "assistant", "content": "Hello!"}
-    assert (choice.index, choice.finish_reason, choice.damaged) == (0, "stop", False)
+    assert (choice.place, choice.finish_reason, choice.damaged) == (0, "stop", False)
     # Seven tokens were paid for, two of them for thinking.
     assert choice.n_tokens == 5
     usage = reply.usage
@@ -82,7 +81,7 @@ def test_tools_schema_and_calls_go_out_as_servers_want_them(ask, completion, req
     )
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     schema = {"type": "object", "properties": {"verdict": {"type": "string"}}}
-    request = replace(request_, messages=messages, tools=(tool,), parallel_tool_calls=False, schema=schema)
+    request = request_._replace(messages=messages, tools=(tool,), parallel_tool_calls=False, schema=schema)
     (body,) = ask(completion("2"), request).bodies
     assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a":1}'
     assert body["tools"] == [tool]
@@ -124,24 +123,24 @@ def test_a_refusal_stands_in_the_message(ask, completion):
 def test_choices_out_of_order_are_put_in_order(ask, completion, request_):
     body = completion("a", "b", "c")
     body["choices"].reverse()
-    reply = ask(body, replace(request_, n=3)).reply
-    assert [(c.index, c.message["content"]) for c in reply.choices] == [(0, "a"), (1, "b"), (2, "c")]
+    reply = ask(body, request_._replace(n=3)).reply
+    assert [(c.place, c.message["content"]) for c in reply.choices] == [(0, "a"), (1, "b"), (2, "c")]
     assert [c.n_tokens for c in reply.choices] == [None] * 3, "nobody said how the seven tokens divide"
 
 
 def test_choices_that_all_claim_index_zero_are_told_apart_by_place(ask, completion, request_):
     body = completion("a", "b")
     body["choices"][1]["index"] = 0
-    reply = ask(body, replace(request_, n=2)).reply
-    assert [(c.index, c.message["content"]) for c in reply.choices] == [(0, "a"), (1, "b")]
+    reply = ask(body, request_._replace(n=2)).reply
+    assert [(c.place, c.message["content"]) for c in reply.choices] == [(0, "a"), (1, "b")]
 
 
 def test_a_choice_without_a_finish_reason_is_no_natural_stop(ask, completion, request_):
     body = completion("a", "")
     for choice in body["choices"]:
         choice["finish_reason"] = None
-    reply = ask(body, replace(request_, n=2)).reply
-    assert [(c.index, c.finish_reason) for c in reply.choices] == [(0, "unknown")]
+    reply = ask(body, request_._replace(n=2)).reply
+    assert [(c.place, c.finish_reason) for c in reply.choices] == [(0, "unknown")]
 
 
 FAILURES = [
@@ -276,14 +275,14 @@ def test_a_connection_cut_before_the_end_may_be_billed(cut_connection, request_,
 
 
 def test_a_value_that_the_server_would_ignore_is_not_sent(ask, completion, request_):
-    heard = ask(completion("x"), replace(request_, sampling=Sampling(top_k=5)))
+    heard = ask(completion("x"), request_._replace(sampling=Sampling(top_k=5)))
     assert heard.failed.reason is Reason.BAD_REQUEST
     assert heard.failed.stops_endpoint, "the recipe is wrong, not the prompt: the work stays owed"
     assert heard.bodies == []
 
 
 def test_a_classify_request_is_refused(ask, completion, request_):
-    assert ask(completion("x"), replace(request_, kind="classify")).failed.reason is Reason.BAD_REQUEST
+    assert ask(completion("x"), request_._replace(kind="classify")).failed.reason is Reason.BAD_REQUEST
 
 
 def test_many_requests_share_few_connections(completion, request_):
@@ -312,7 +311,7 @@ def test_many_requests_share_few_connections(completion, request_):
 
             async def work():
                 for seed in seeds:
-                    reply = await backend.send(replace(request_, seed=seed))
+                    reply = await backend.send(request_._replace(seed=seed))
                     assert reply.choices[0].message["content"] == str(seed)
 
             await asyncio.gather(*(work() for _ in range(40)))

@@ -4,14 +4,13 @@ import asyncio
 import json
 import re
 import time
-from dataclasses import replace
 
 import pytest
 
 from prefsmith.backends import resolve
+from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.recipe import Endpoint, Script
 from prefsmith.records import Request, Sampling
 
 ASK = Request("m", ({"role": "user", "content": "Tell me something."},), Sampling(), 1, 100)
@@ -46,37 +45,37 @@ def judged(text, labels, seed=0, **script):
 
 
 def test_four_at_once_are_four_times_one():
-    (four,) = asked(replace(ASK, n=4))
-    ones = asked(*(replace(ASK, seed=100 + k) for k in range(4)))
+    (four,) = asked(ASK._replace(n=4))
+    ones = asked(*(ASK._replace(seed=100 + k) for k in range(4)))
     assert texts(four) == texts(*ones)
     assert len(set(texts(four))) == 4
 
 
 def test_a_text_hangs_on_model_messages_sampling_and_seed_and_on_nothing_else():
     others = [
-        replace(ASK, model="other"),
-        replace(ASK, messages=({"role": "user", "content": "Tell me nothing."},)),
-        replace(ASK, sampling=Sampling(temperature=0.5)),
-        replace(ASK, seed=101),
+        ASK._replace(model="other"),
+        ASK._replace(messages=({"role": "user", "content": "Tell me nothing."},)),
+        ASK._replace(sampling=Sampling(temperature=0.5)),
+        ASK._replace(seed=101),
     ]
     assert len(set(texts(*asked(ASK, *others)))) == 5
-    assert texts(*asked(ASK)) == texts(*asked(ASK)) == texts(*asked(replace(ASK, tools=())))
+    assert texts(*asked(ASK)) == texts(*asked(ASK)) == texts(*asked(ASK._replace(tools=())))
 
 
 def test_texts_have_the_length_asked_for_and_a_mark_of_every_quality():
-    (reply,) = asked(replace(ASK, n=128), chars=300)
+    (reply,) = asked(ASK._replace(n=128), chars=300)
     found = [re.search(r" quality=(\d)$", t) for t in texts(reply)]
     assert all(280 <= len(t) <= 310 for t in texts(reply))
     assert {m.group(1) for m in found} == set("0123456789")
 
 
 def test_greedy_answers_are_one_text():
-    (reply,) = asked(replace(ASK, n=4, sampling=Sampling(temperature=0)))
+    (reply,) = asked(ASK._replace(n=4, sampling=Sampling(temperature=0)))
     assert len(set(texts(reply))) == 1
 
 
 def test_usage_adds_up():
-    (reply,) = asked(replace(ASK, n=5))
+    (reply,) = asked(ASK._replace(n=5))
     assert reply.usage.n_completion_tokens == sum(c.n_tokens for c in reply.choices)
     assert reply.usage.n_prompt_tokens > 0
 
@@ -109,26 +108,26 @@ def test_the_share_of_unreadable_verdicts_is_kept_and_a_repair_can_succeed():
     ]
     readable = ["VERDICT:" in t for t in texts(*asked(*asks, unparseable=0.3))]
     assert 0.2 < readable.count(False) / 400 < 0.4
-    again = [replace(r, messages=(*r.messages, {"role": "user", "content": "quality=3, verdict?"})) for r in asks]
+    again = [r._replace(messages=(*r.messages, {"role": "user", "content": "quality=3, verdict?"})) for r in asks]
     repaired = ["VERDICT:" in t for t in texts(*asked(*again, unparseable=0.3))]
     assert any(second and not first for first, second in zip(readable, repaired, strict=True))
 
 
 def test_shares_of_truncated_and_duplicate_texts_are_kept():
-    (reply,) = asked(replace(ASK, n=500), truncated=0.2)
+    (reply,) = asked(ASK._replace(n=500), truncated=0.2)
     cut = [c for c in reply.choices if c.finish_reason == "length"]
     assert 60 < len(cut) < 140
     assert not any("quality=" in c.message["content"] for c in cut)
-    (reply,) = asked(replace(ASK, n=500), duplicates=0.3)
+    (reply,) = asked(ASK._replace(n=500), duplicates=0.3)
     shared = [t for t in texts(reply) if texts(reply).count(t) > 1]
     assert 100 < 500 - len(set(texts(reply))) < 200
     assert len(shared) > 200
-    (reply,) = asked(replace(ASK, n=20), duplicates=1.0)
+    (reply,) = asked(ASK._replace(n=20), duplicates=1.0)
     assert len(set(texts(reply))) == 1
 
 
 def test_faults_hit_first_attempts_only_and_are_of_all_four_kinds():
-    asks = [replace(ASK, seed=s) for s in range(200)]
+    asks = [ASK._replace(seed=s) for s in range(200)]
     rounds = asked(*asks, *asks, *asks, faults=0.5)
     first, second, third = rounds[:200], rounds[200:400], rounds[400:]
     failed = [r for r in first if isinstance(r, CallFailed)]
@@ -145,8 +144,8 @@ def test_faults_hit_first_attempts_only_and_are_of_all_four_kinds():
 
 
 def test_a_server_that_ignores_n_returns_the_first_choice():
-    (four,) = asked(replace(ASK, n=4))
-    (short,) = asked(replace(ASK, n=4), n_ignored=True)
+    (four,) = asked(ASK._replace(n=4))
+    (short,) = asked(ASK._replace(n=4), n_ignored=True)
     assert texts(short) == texts(four)[:1]
 
 
@@ -156,7 +155,7 @@ def test_each_request_is_logged_before_its_answer(tmp_path):
     async def main():
         backend = resolve("fake:m", {"fake": Endpoint(script=Script(log=log, latency_s=60))}).make()
         await backend.open((), 0)
-        task = asyncio.create_task(backend.send(replace(ASK, n=3)))
+        task = asyncio.create_task(backend.send(ASK._replace(n=3)))
         await asyncio.sleep(0.05)
         written = log.read_text()
         task.cancel()
@@ -167,7 +166,7 @@ def test_each_request_is_logged_before_its_answer(tmp_path):
     (line,) = asyncio.run(main()).splitlines()
     assert json.loads(line)["seed"] == 100
     assert json.loads(line)["n"] == 3
-    asked(replace(ASK, seed=7), log=log)
+    asked(ASK._replace(seed=7), log=log)
     assert [json.loads(x)["seed"] for x in log.read_text().splitlines()] == [100, 7]
 
 
@@ -178,7 +177,7 @@ def test_latencies_are_drawn_by_seed_around_their_mean():
 
         async def timed(seed):
             t = time.perf_counter()
-            await backend.send(replace(ASK, seed=seed))
+            await backend.send(ASK._replace(seed=seed))
             return time.perf_counter() - t
 
         return await asyncio.gather(*(timed(s) for s in range(200)))
@@ -197,7 +196,7 @@ def test_the_fake_is_cheap(n):
         await backend.open((), 0)
         t = time.process_time()
         for seed in range(1000):
-            await backend.send(replace(ASK, n=n, seed=seed * n))
+            await backend.send(ASK._replace(n=n, seed=seed * n))
         return (time.process_time() - t) / 1000
 
     assert asyncio.run(main()) < 100e-6

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from prefsmith.backends import resolve
+from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import UsageError
-from prefsmith.recipe import Endpoint, Script
 from prefsmith.shelf import shelf
 
 FARM = {"farm": Endpoint(urls=["http://gpu1:8000/v1/"], server="vllm", concurrency=300, n_per_request=16)}

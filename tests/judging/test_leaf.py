@@ -192,7 +192,7 @@ def test_a_fresh_sample_has_its_own_seed_and_is_not_greedy() -> None:
 
 def test_a_longer_step_doubles_the_room_and_nothing_else() -> None:
     first, longer = (judge().ask(item(), ["x", "y"], 7, step) for step in (Step.ASK, Step.LONGER))
-    assert longer == replace(first, sampling=replace(first.sampling, max_tokens=1024))
+    assert longer == first._replace(sampling=replace(first.sampling, max_tokens=1024))
 
 
 def test_the_kind_decides_the_reader() -> None:

@@ -10,9 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from prefsmith.backends import resolve
+from prefsmith.endpoints import Endpoint
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.recipe import Endpoint
 from prefsmith.records import Request, Sampling
 
 HELLO = ({"role": "user", "content": "Say hello."},)
@@ -94,7 +94,7 @@ def test_an_aborted_output_is_never_a_completion(word, reason):
     assert failed.reason.owed
     assert failed.maybe_billed
     reply, _ = asked(completion(("Half an ans", word), ("Hello!", "stop")), n=2)
-    assert [(c.index, c.message["content"]) for c in reply.choices] == [(1, "Hello!")]
+    assert [(c.place, c.message["content"]) for c in reply.choices] == [(1, "Hello!")]
 
 
 def test_a_truncated_output_says_so():
@@ -107,7 +107,7 @@ def test_choices_are_counted_where_n_is_ignored():
     """23: one choice for n=4 is one choice, the tokens are its own, and three indices stay owed."""
     reply, body = asked(completion(("Hello!", "stop"), usage={"completion_tokens": 3}), n=4)
     assert body["n"] == 4
-    assert [(c.index, c.n_tokens) for c in reply.choices] == [(0, 3)]
+    assert [(c.place, c.n_tokens) for c in reply.choices] == [(0, 3)]
 
 
 def test_more_choices_than_asked_for_are_not_kept():

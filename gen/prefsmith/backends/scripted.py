@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
 
+from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import CallFailed, MachineError
 from prefsmith.reasons import Reason
-from prefsmith.recipe import Endpoint, Script
 from prefsmith.records import (
     NEUTRAL,
     Capabilities,

@@ -21,8 +21,8 @@ from prefsmith.backends.openai_compatible import OPENAI_HOST, OpenAICompatible
 from prefsmith.backends.scripted import Scripted
 from prefsmith.backends.scripted import capabilities_of as scripted_capabilities
 from prefsmith.backends.smollm2 import fetched
+from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import UsageError, did_you_mean
-from prefsmith.recipe import Endpoint, Script
 from prefsmith.records import Backend, Capabilities
 from prefsmith.shelf import shelf
 

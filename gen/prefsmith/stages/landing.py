@@ -47,7 +47,7 @@ class Desk:
         cell, got, closed, damaged = call.cell, {}, [], []
         base = seed - call.idx[0]
         for choice in reply.choices:
-            idx = call.idx[choice.index]
+            idx = call.idx[choice.place]
             if choice.finish_reason == "content_filter":
                 closed.append(idx)
                 continue
