@@ -216,13 +216,18 @@ def _generated(index: int, choice: _Choice, n_tokens: int | None, damaged: bool)
     assert turn is not None
     message: Message = {"role": "assistant", "content": _content(turn.content)}
     if turn.tool_calls:
-        message["tool_calls"] = _numbered(_calls(turn.tool_calls, _loaded))
+        message["tool_calls"] = read_calls(turn.tool_calls)
     elif message["content"] is None:
         message["content"] = ""
     if turn.refusal:
         message["refusal"] = turn.refusal
     reasoning = turn.reasoning_content or turn.reasoning or None
     return Generated(index, message, choice.finish_reason or "unknown", n_tokens, reasoning, None, damaged)
+
+
+def read_calls(calls: list[Json]) -> list[Json]:
+    """A model's tool calls as messages hold them: arguments are objects, ids go by place."""
+    return _numbered(_calls(calls, _loaded))
 
 
 def _numbered(calls: list[Json]) -> list[Json]:
