@@ -106,6 +106,12 @@ def asked(text: str = "What is 3 plus 4?", *, model: str = "tiny", **more: Any) 
     return Request(model, messages, sampling, **{k: v for k, v in more.items() if k in named})
 
 
+async def until(holds: Callable[[], bool], within_s: float = 60.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not holds():  # noqa: ASYNC110 — what is waited for happens in another process
+            await asyncio.sleep(0.001)
+
+
 def texts(reply: Reply) -> list[str]:
     return [str(choice.message["content"]) for choice in reply.choices]
 
@@ -116,7 +122,11 @@ class Loop:
     def __init__(self, backend: VllmInProcess) -> None:
         self.backend = backend
         self._runner = asyncio.Runner()
-        self.run(backend.open((), 0))
+        try:
+            self.run(backend.open((), 0))
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Final, TypeVar
+from typing import Final
 
-Made = TypeVar("Made")
 _POLL_S: Final = 0.5
 _ENGINE: Final = "EngineCore"
 """How vLLM names the processes of its engines."""
@@ -83,34 +82,33 @@ def engines() -> dict[int, BaseProcess]:
     return {c.pid: c for c in children if c.pid is not None and c.name.startswith(_ENGINE)}
 
 
-async def started(make: Callable[[], Made]) -> Made:
-    """What `make` returns, made in a thread; when we are cancelled, the engines that it started are killed."""
+async def started(make: Callable[[], None]) -> None:
+    """Let `make` start an engine, in a thread; when we are cancelled, the processes that it started are killed."""
     before = engines().keys()
     work = asyncio.ensure_future(asyncio.to_thread(_sheltered, make))
     try:
         while not work.done():
             await asyncio.wait((work,), timeout=_POLL_S)
             WARDEN.look()
-        return work.result()
+        work.result()
     except asyncio.CancelledError:
         # The thread cannot be stopped, but what it waits for can; it then ends by itself.
         while not work.done():
             for child in (child for pid, child in engines().items() if pid not in before):
                 child.kill()
             await asyncio.wait((work,), timeout=0.1)
-        if not work.cancelled() and work.exception() is None:
-            await asyncio.to_thread(work.result().shutdown, 0)  # type: ignore[attr-defined]
+        work.exception()  # looked at, or asyncio complains
         raise
 
 
-def _sheltered(make: Callable[[], Made]) -> Made:
+def _sheltered(make: Callable[[], None]) -> None:
     """A child inherits the mask of the thread that starts it, and keeps it: SIGINT never reaches the engine."""
     # This helper of multiprocessing unblocks SIGINT when it is started; let that be behind us.
     resource_tracker.ensure_running()
     usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with _without_main():
-            return make()
+            make()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 

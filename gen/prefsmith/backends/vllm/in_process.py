@@ -58,7 +58,7 @@ class InProcess:
         # A forked engine would hold this process's files open, its locks among them.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         try:
-            self._llm = await children.started(self._made)
+            await children.started(self._make)
             self._talk = Talk(self._llm, self._vllm.args)
             self._lora = {self._name: None}
             for i, (name, folder) in enumerate(self._adapters.items(), 1):
@@ -71,11 +71,12 @@ class InProcess:
                 "little memory: lower gpu_memory_utilization, max_model_len or max_num_seqs)"
             ) from None
 
-    def _made(self) -> Any:
+    def _make(self) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args))
+        # Kept by nobody else: what a finished thread returned lives on, and ends with a traceback at our exit.
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args))
 
     async def _loaded(self, name: str, i: int, folder: Path) -> LoRARequest:
         from vllm.lora.request import LoRARequest
@@ -114,7 +115,8 @@ class InProcess:
                 raise Died from None
             cause = error.__cause__ or error
             told = redacted(f"{cause}" if isinstance(cause, VLLMError) else f"{type(cause).__name__}: {cause}", ())
-            if isinstance(cause, VLLMClientError | ValueError):
+            # xgrammar says RuntimeError of a schema that it cannot hold.
+            if isinstance(cause, VLLMClientError | ValueError) or request.schema is not None:
                 raise CallFailed(from_status(400, str(cause), {}, request.model, None).reason, told) from None
             raise CallFailed(Reason.SERVER_ERROR, told) from None
         self._n_done += 1

@@ -71,10 +71,19 @@ class Replica:
 class Supervised:
     """Equal engines behind one `send`. `n_restarts` counts those that were started again."""
 
-    def __init__(self, engines: Sequence[Engine], *, name: str, stall_s: float, max_deaths: int = MAX_DEATHS) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        *,
+        name: str,
+        stall_s: float,
+        max_deaths: int = MAX_DEATHS,
+        start_pause_s: float = START_PAUSE_S,
+    ) -> None:
         self.n_restarts = 0
         self.n_answered = 0
-        self._name, self._stall_s, self._max_deaths = name, stall_s, max_deaths
+        self._name, self._stall_s = name, stall_s
+        self._max_deaths, self._start_pause_s = max_deaths, start_pause_s
         self._replicas = [Replica(engine) for engine in engines]
         self._closed_gate = self._asleep = False
         self._gone: str | None = None
@@ -256,7 +265,7 @@ class Supervised:
                 await replica.engine.start()
             except PrefsmithError as e:
                 error = e
-                await asyncio.sleep(START_PAUSE_S * (attempt + 1))
+                await asyncio.sleep(self._start_pause_s * (attempt + 1))
                 continue
             self.n_restarts += 1
             replica.up, replica.pulse, replica.since = True, None, asyncio.get_running_loop().time()
