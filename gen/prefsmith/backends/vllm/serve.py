@@ -30,6 +30,7 @@ PATIENCE_S: Final = 86_400.0
 """Our own server loses no request without our seeing it; it may be slow."""
 _POLL_S: Final = 0.5
 _GET_S: Final = 10.0
+_GONE_S: Final = 5.0
 TAIL_BYTES: Final = 2_000
 # Not the console script: that one wants a distribution of the name vllm. A thread ends the server when its standard
 # input ends, which it does when we are gone, however we went.
@@ -156,9 +157,12 @@ class Served:
                     process.terminate()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(process.wait(), wait_s)
-            # Its engine is a process of its own, and may outlive it.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            # Its engine is a process of its own, may outlive it, and holds the device's memory until it is gone.
+            with suppress(ProcessLookupError, PermissionError, TimeoutError):
+                async with asyncio.timeout(_GONE_S):
+                    while True:
+                        os.killpg(process.pid, signal.SIGKILL)
+                        await asyncio.sleep(0.05)
             await process.wait()
 
     def forget_log(self) -> None:
