@@ -54,16 +54,16 @@ def sha256_of(path: Path) -> str:
     return found
 
 
-def folder_sha256(folder: Path) -> str:
+def folder_sha256(folder: Path, whole_bytes: int = WHOLE_BYTES) -> str:
     """The hex SHA-256 of a checkpoint's folder: names and content of the files that a model is made of.
 
     What training leaves beside them does not count. Two checkpoints of one training have the same configuration, names
-    and sizes, so their weights must count by content; of files above `WHOLE_BYTES` only pieces are read.
+    and sizes, so their weights must count by content; of files above `whole_bytes` only pieces are read.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir(), key=lambda p: p.name):
         if path.suffix in _MODEL_FILES and path.name not in _OF_TRAINING and path.is_file():
-            large = path.stat().st_size > WHOLE_BYTES
+            large = path.stat().st_size > whole_bytes
             digest.update(f"{path.name}\0{_pieces_sha256(path) if large else sha256_of(path)}\0".encode())
     return digest.hexdigest()
 

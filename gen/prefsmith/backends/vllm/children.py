@@ -19,8 +19,8 @@ from multiprocessing.process import BaseProcess
 from typing import Final
 
 _POLL_S: Final = 0.5
-_ENGINE: Final = "EngineCore"
-"""How vLLM names the processes of its engines."""
+_ENGINE: Final = ("EngineCore", "VLLM_DP")
+"""How vLLM names the processes of its engines, and of what shares work out among them."""
 # Waits for the end of its standard input, which comes when we are gone, however we went.
 _WARDEN: Final = """
 import os, signal, sys

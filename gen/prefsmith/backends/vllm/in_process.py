@@ -46,6 +46,7 @@ class InProcess:
         self._lora: dict[str, LoRARequest | None] = {}
         self._ids = itertools.count()
         self._n_done = 0
+        self._slept_at = 0
 
     @property
     def n_ctx_tokens(self) -> int | None:
@@ -65,7 +66,9 @@ class InProcess:
                 self._lora[name] = await self._loaded(name, i, folder)
         except (ValueError, TypeError) as error:
             raise UsageError(f"vLLM refuses to run {self._model!r}: {redacted(str(error), ())}") from None
-        except (RuntimeError, OSError) as error:
+        except UsageError:
+            raise
+        except Exception as error:
             raise ProviderError(
                 f"vLLM cannot start {self._model!r}: {redacted(str(error), ())}; what it printed above says why (too "
                 "little memory: lower gpu_memory_utilization, max_model_len or max_num_seqs)"
@@ -150,8 +153,16 @@ class InProcess:
     async def sleep(self, level: int) -> None:
         if self._llm is not None:
             await self._llm.sleep(level, "wait")
+            self._slept_at = level
 
     async def wake(self) -> None:
-        if self._llm is None or self._llm.errored:
+        llm = self._llm
+        if llm is None or llm.errored:
             raise Died
-        await self._llm.wake_up()
+        if self._slept_at == 2:
+            # The weights are gone at this level; without the middle step the model talks nonsense (vLLM issue 29341).
+            await llm.wake_up(["weights"])
+            await llm.collective_rpc("reload_weights")
+            await llm.wake_up(["kv_cache"])
+        else:
+            await llm.wake_up()
