@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 from prefsmith.errors import INTERRUPTED, CallFailed, ThresholdFailed
@@ -69,7 +68,7 @@ class Engine:
     async def run(self) -> int:
         self._db = self._ledger.reader()
         self._frontier = Frontier(self._db, self._view, self._settings.window, self.progress)
-        self._writer = Writer(self._ledger)
+        self._writer = Writer(self._ledger, self._landed)
         self._writer.on_failure = self._ended.set
         try:
             for lane in self._lanes.values():
@@ -117,7 +116,7 @@ class Engine:
         if not calls:
             complete = not missing and not is_open(self._plan, prompt.known)
             self._frontier.finish(prompt, self._writer.rows(), len(missing), complete=complete)
-            self._writer.put(lambda: None)
+            self._writer.put()
             self._soon(self._admit)
             return
         prompt.pending = len(calls)
@@ -144,7 +143,8 @@ class Engine:
                 lane.back()
             self._soon(self._flush_when_starved)
             self._end_when_landed()
-            await self._writer.room()
+            if self._writer.behind:
+                await self._writer.room()
 
     async def _carry_out(self, lane: Lane[Job], job: Job) -> None:
         work, known = job.prompt.work, job.prompt.known
@@ -169,7 +169,7 @@ class Engine:
             landed = self._desk.sampled(rows, work, known, job.call, reply, sent, asked.seed)
         else:
             landed = self._desk.judged(rows, work, known, job.call, reply, sent)
-        self._commit(job.prompt, landed)
+        self._writer.put((job.prompt, landed))
 
     def _failed(self, lane: Lane[Job], job: Job, error: CallFailed, sent: Sent) -> None:
         """A 429 is the lane's alone; a final reason closes its units; the rest is tried again or left owed."""
@@ -183,9 +183,9 @@ class Engine:
         landed = self._desk.failed(rows, prompt.work, prompt.known, job.call, error, sent)
         if error.reason in FINAL_CALL and not error.stops_endpoint:
             lane.answered(well=False)
-            self._commit(prompt, landed)
+            self._writer.put((prompt, landed))
             return
-        self._writer.put(lambda: None)
+        self._writer.put()
         lane.failed(error)
         if lane.stopped or job.attempt >= self._settings.attempts:
             for given_up in (*(lane.drop_all() if lane.stopped else ()), job):
@@ -204,7 +204,7 @@ class Engine:
         texts = [prompt.known.text(t) for t in call.texts]
         if call.leaf.grader.inline:
             scores = call.leaf.grader.grade(texts, call.item)
-            self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
+            self._writer.put((prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores)))
         else:
             self._n_grading += 1
             self._spawn(self._grade_apart(prompt, call, call.leaf.grader, texts))
@@ -212,21 +212,21 @@ class Engine:
     async def _grade_apart(self, prompt: Open, call: Graded, grader: Grader, texts: list[str]) -> None:
         scores = await self._pool.grade(grader, texts, call.item)
         self._n_grading -= 1
-        self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
+        self._writer.put((prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores)))
         self._soon(self._flush_when_starved)
 
     # -- what was committed
 
-    def _commit(self, prompt: Open, landed: Landed) -> None:
-        self._writer.put(lambda: self._guard(self._landed, prompt, landed))
-
-    def _landed(self, prompt: Open, landed: Landed) -> None:
-        n_before = len(prompt.known.verdicts)
-        landed()
-        if new := len(prompt.known.verdicts) - n_before:
-            self.progress.judged(islice(reversed(prompt.known.verdicts.values()), new))
-            self._check_verdicts()
-        self._one_less(prompt)
+    def _landed(self, group: list[tuple[Open, Landed]]) -> None:
+        """What a group has brought is known from now on."""
+        for prompt, landed in group:
+            try:
+                if judged := landed():
+                    self.progress.judged(judged)
+                self._one_less(prompt)
+            except Exception as e:  # the per-record guard: the others' answers are in the ledger and must be known
+                self._stop_for(e)
+        self._guard(self._check_verdicts)
         self._soon(self._flush_when_starved)
 
     def _check_verdicts(self) -> None:

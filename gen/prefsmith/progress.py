@@ -18,11 +18,13 @@ _FEW_VERDICTS: Final = 20
 @dataclass(slots=True)
 class Progress:
     """Counts of this session, except `n_items` and `n_items_done`, which are the view's, and `earlier`: verdicts of the
-    view's judges from sessions before, by reason, "" for those with a result."""
+    view's judges from sessions before, by reason, "" for those with a result. `n_pairs` is counted over
+    `n_items_looked` of the settled items: a share of them says enough for a display."""
 
     n_items: int = 0
     n_items_done: int = 0
     n_items_settled: int = 0
+    n_items_looked: int = 0
     n_pairs: int = 0
     n_calls_ok: int = 0
     n_calls_failed: Counter[str] = field(default_factory=Counter)

@@ -75,10 +75,10 @@ def records(folder: Path) -> list[Record]:
             replace(
                 r,
                 samples=tuple(
-                    replace(s, key=key(s.key), scores={leaves[j]: v for j, v in s.scores.items()}) for s in r.samples
+                    s._replace(key=key(s.key), scores={leaves[j]: v for j, v in s.scores.items()}) for s in r.samples
                 ),
                 pairs=tuple(
-                    replace(p, chosen=key(p.chosen), rejected=key(p.rejected), judge=leaves[p.judge]) for p in r.pairs
+                    p._replace(chosen=key(p.chosen), rejected=key(p.rejected), judge=leaves[p.judge]) for p in r.pairs
                 ),
             )
             for r in f.records()

@@ -28,8 +28,10 @@ def render(seen: Progress) -> str:
         parts[0] += f" ({100 * seen.n_items_done // seen.n_items}%)"
     parts.append(_clock(seen.elapsed_s) + ("" if seen.eta_s is None else f", {_clock(seen.eta_s)} left"))
     # Pairs are counted as items settle in this session, so their yield is of those items alone.
-    share = f" ({seen.n_pairs / seen.n_items_settled:.2f} an item)" if seen.n_items_settled else ""
-    parts.append(f"{seen.n_pairs:,} pairs{share}")
+    each = seen.n_pairs / seen.n_items_looked if seen.n_items_looked else 0.0
+    share = f" ({each:.2f} an item)" if seen.n_items_looked else ""
+    about = "about " if seen.n_items_looked < seen.n_items_settled else ""
+    parts.append(f"{about}{round(each * seen.n_items_settled):,} pairs{share}")
     parts += _counted("calls failed", seen.n_calls_failed)
     parts += _counted("without a verdict", seen.n_no_verdict)
     if seen.elapsed_s > 0 and seen.n_calls_ok:
