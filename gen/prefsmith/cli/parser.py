@@ -9,6 +9,7 @@ import re
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 
 from prefsmith.cli import commands
 from prefsmith.errors import UsageError, did_you_mean
@@ -144,6 +145,8 @@ def _add_to(parser: ArgumentParser) -> None:
 def _add_rest(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as sample.0.n=4")
+    add("--budget", type=_budget, metavar="5usd|2Mtok", help="the most that this folder may cost: $5, 5usd, 200ktok")
+    add("--prices", metavar="FILE", help="your own prices, a TOML file; they win over the shipped ones")
     add("--grace", type=_number, metavar="S", help="how long the first Ctrl-C waits for replies on their way")
     _add_show(parser, 3)
     add("--json", action="store_true", help="the result as JSON on standard output")
@@ -230,6 +233,25 @@ def _numbers(text: str) -> list[float]:
 
 def _integers(text: str) -> list[int]:
     return [_integer(part) for part in _names(text)]
+
+
+_BUDGET = re.compile(r"(?:\$(?P<dollars>[\d_.]+)|(?P<n>[\d_.]+)\s*(?P<unit>usd|(?P<times>[kmb]?)tok(?:ens)?))", re.I)
+
+
+def _budget(text: str) -> dict[str, float] | dict[str, int]:
+    """`{"usd": …}` or `{"tokens": …}`, as the recipe has it."""
+    found = _BUDGET.fullmatch(text.strip())
+    try:
+        if found is None:
+            raise ValueError
+        if found["times"] is None:
+            return {"usd": float(found["dollars"] or found["n"])}
+        tokens = Decimal(found["n"]) * {"": 1, "k": 1000, "m": 10**6, "b": 10**9}[found["times"].lower()]
+        if tokens != int(tokens):
+            raise ValueError
+        return {"tokens": int(tokens)}
+    except (ValueError, InvalidOperation):
+        raise ArgumentTypeError(f"got {text!r}, expected a sum and its unit: 5usd, $5, 200ktok or 2Mtok") from None
 
 
 def _endpoint(text: str) -> tuple[str, str]:
