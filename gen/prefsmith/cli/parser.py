@@ -22,6 +22,7 @@ prefsmith run recipe.yaml              everything; safe to repeat: it goes on wh
 _WORDS = {
     "run": "sample, judge, pair and export; goes on where it stopped",
     "plan": "what a run would ask; asks nothing",
+    "doctor": "look whether a run can work here: machine, packages, keys, servers, models",
     "judge": "judge a run's completions anew; samples nothing",
     "export": "write a run's pairs for a trainer; asks nothing",
     "verify": "hold a run's folder against itself",
@@ -63,6 +64,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         added[word].add_argument("--traceback", action="store_true", help="after an error, show the whole way to it")
     _add_run(added["run"])
     _add_run(added["plan"])
+    _add_run(added["doctor"])
     _add_judge(added["judge"])
     _add_export(added["export"])
     _add_readers(added)
