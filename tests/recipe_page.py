@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from prefsmith.endpoints import Endpoint, Script
-from prefsmith.recipe import Gates, Judge, Pairing, Prompts, Recipe, Sample
+from prefsmith.recipe import Budget, Gates, Judge, Pairing, Prompts, Recipe, Sample
 
 HEAD = """\
 # The recipe, knob by knob
@@ -30,6 +30,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`judge`, a list; a name alone is short for `{use: NAME}`", Judge),
     ("`gates`", Gates),
     ("`pair`", Pairing),
+    ("`budget`", Budget),
     ("`endpoints.NAME`", Endpoint),
     ("`endpoints.NAME.script`", Script),
 )

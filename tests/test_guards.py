@@ -29,6 +29,7 @@ FLOORS = {
         "version",
         "document",
         "merge",
+        "prices",
     ),
     1: ("sources", "ledger"),
     2: ("backends", "limits", "lanes"),
@@ -36,7 +37,7 @@ FLOORS = {
     4: ("stages",),
     5: ("frontier", "engine", "session"),
     6: ("export", "folder", "summary", "page", "explain", "recheck"),
-    6.5: ("handoff", "job"),
+    6.5: ("handoff", "job", "doctor"),
     7: ("cli", "api"),
     8: ("__init__", "__main__"),
 }

@@ -156,6 +156,21 @@ class Pairing(Strict):
         return value
 
 
+class Budget(Strict):
+    """The most that a folder's calls may cost, all its sessions together: `usd` or `tokens`."""
+
+    usd: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    """US dollars; every model that is asked needs a price, see `prices`."""
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of prompts and answers together, all models alike."""
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Budget:
+        if (self.usd is None) == (self.tokens is None):
+            raise ValueError("a budget is either `usd` or `tokens`, such as {usd: 20} or {tokens: 5_000_000}")
+        return self
+
+
 class Recipe(Strict):
     """One run, whole."""
 
@@ -167,6 +182,11 @@ class Recipe(Strict):
     ]
     gates: Gates = Gates()
     pair: Pairing = Pairing()
+    budget: Budget | None = None
+    """Reserved before a request is sent and never passed; when it is reached the run ends with exit 3, and goes on
+    where it stopped when run again with a larger one."""
+    prices: Path | None = None
+    """Your own prices, a TOML file shaped like the shipped `prices.toml`; its entries win one by one."""
     export: Annotated[list[Literal["trl", "trl-parquet", "openai", "parquet"]], BeforeValidator(listed)] = ["trl"]
     """Files to write at the end: trl and openai are JSONL, trl-parquet and parquet are Parquet."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0

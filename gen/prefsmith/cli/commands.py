@@ -43,6 +43,20 @@ def plan(args: Namespace) -> int:
     return 0
 
 
+def doctor(args: Namespace) -> int:
+    from prefsmith.cli.flags import recipe_of
+
+    recipe, folder = recipe_of(args)
+    from prefsmith.doctor import examine, exit_code_of
+
+    findings = examine(recipe, folder)
+    if args.json:
+        emit_json([finding.as_json() for finding in findings])
+    else:
+        emit("\n".join(plain(str(finding)) for finding in findings))
+    return exit_code_of(findings)
+
+
 def judge(args: Namespace) -> int:
     folder = _run_folder(args.run)
     from prefsmith.cli.flags import rejudged

@@ -41,6 +41,8 @@ _PLACES = {
     "to": "export",
     "seed": "seed",
     "grace": "grace_s",
+    "budget": "budget",
+    "prices": "prices",
 }
 _CELLS = {
     "temps": "temperature",
