@@ -139,8 +139,8 @@ class Client:
                 await self.changed(1.0 if not self.line else wait_s)
                 continue
             await self.pacer.permit()
-            while not self.line or (wait_s := self.limiter.wait_s(self.now(), self.line[0].n_tokens)) > 0:
-                await self.changed(1.0 if not self.line else wait_s)
+            if not self.line or self.limiter.wait_s(self.now(), self.line[0].n_tokens) > 0:
+                continue  # a permit that is kept would be one too many later
             job = self.line.popleft()
             task = asyncio.create_task(self.send(job))
             tasks.add(task)
@@ -177,7 +177,7 @@ class Client:
     def back(self, job: Job, said: Said, ticket) -> None:
         now = self.now()
         self.limiter.back(now, ticket, said.outcome, quota=said.quota, retry_after_s=said.retry_after_s)
-        self.pacer.retune(self.limiter.rpm)
+        self.pacer.retune(self.limiter.rpm, self.limiter.pace)
         if said.outcome is Outcome.OK:
             self.done_at.append(now)
         else:

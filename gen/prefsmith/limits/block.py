@@ -9,6 +9,8 @@ from __future__ import annotations
 from math import ceil, log2
 from typing import Final
 
+from prefsmith.limits.concurrency import Concurrency
+
 FIRST_BLOCK_S: Final = 1.0
 LONGEST_BLOCK_S: Final = 60.0
 SHARE_OF_STORM: Final = 1 / 15
@@ -18,6 +20,9 @@ LONGEST_ASKED_S: Final = 3600.0
 RAMP_S: Final = 1.0
 """The limit comes back evenly over a second: it costs as much as half of it at once would, and a refusal stops it after
 a few requests, not after half the limit. Also how slowly a refusal may come and still stop a storm's next probe."""
+
+KNOWN_RAMP_S: Final = 0.25
+"""After a refused try, for then the limit is one that the server is known to hold."""
 
 
 class Block:
@@ -29,14 +34,15 @@ class Block:
         """The longest Retry-After that was more than `LONGEST_ASKED_S`."""
         self._from = now
 
-    def wait_s(self, now: float, n_out: int, limit: int, storm: bool) -> float:
-        """`n_out`: in flight and sent since the block began."""
+    def wait_s(self, now: float, held: Concurrency) -> float:
         if now < self.until:
             return self.until - now
-        elapsed_s = now - self._from
-        # In a storm 1, 2, 4, … out after 0, 1, 2, … seconds: refusals are quick, and answers may take minutes.
-        next_s = ceil(log2(n_out + 1)) * RAMP_S if storm else n_out * RAMP_S / limit
-        return max(0.0, next_s - elapsed_s)
+        if held.storm:
+            # 1, 2, 4, … out after 0, 1, 2, … seconds: refusals are quick, and answers may take minutes.
+            next_s = ceil(log2(held.n_out + 1)) * RAMP_S
+        else:
+            next_s = held.n_out / held.limit * (KNOWN_RAMP_S if held.fell_back else RAMP_S)
+        return max(0.0, next_s - (now - self._from))
 
     def refused(self, now: float, retry_after_s: float | None, first: bool, least_s: float = 0.0) -> None:
         """`first`: of its moment; the others only lengthen the wait, if they say so. `least_s`: what the quota says."""

@@ -34,6 +34,8 @@ class Concurrency:
         self.n_in_flight = 0
         self.n_out = 0
         """In flight, and sent since the last episode began."""
+        self.fell_back = False
+        """The last episode took back no more than a try: the limit was held before."""
         self._patience_s = FIRST_PATIENCE_S
         self._since = now
         self._n_sent = 0
@@ -96,6 +98,7 @@ class Concurrency:
         self._episode_before, self._episode = self._episode, self._n_sent
         self._held = self.n_in_flight + 1
         self.n_out = 0
+        self.fell_back = False
 
     def _cut(self, now: float, new: bool) -> None:
         known = self._unproven = self._unproven or _Known(self.limit, self.ceiling, self._patience_s)
@@ -106,7 +109,8 @@ class Concurrency:
             if new:
                 # A try that is refused falls back to the ceiling, which was held before it: at the moment of the
                 # refusal an answer may have come whose place is not filled again, and so too few be in flight.
-                self._least = self.ceiling if self.limit > self.ceiling else 1
+                self.fell_back = self.limit > self.ceiling
+                self._least = self.ceiling if self.fell_back else 1
                 self._patience_s = min(LONGEST_PATIENCE_S, 2 * self._patience_s)
             self.limit = self.ceiling = min(self.most, max(self._least, self._held))
         self._since = now

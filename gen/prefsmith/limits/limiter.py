@@ -24,6 +24,12 @@ BURST_S: Final = 1.0
 LONGEST_MINUTE_S: Final = 65.0
 """A quota that takes longer than this to be whole again is no minute's (Groq tells requests of a day)."""
 
+AGAIN_S: Final = 30.0
+SLOWER: Final = 0.97
+QUICKER_A_S: Final = 0.0005
+SLOWEST: Final = 0.5
+"""A step of 3 % is won back in a minute: a refusal and its block cost about 2 s, the same 3 % of that minute."""
+
 
 class Outcome(StrEnum):
     OK = "ok"
@@ -57,7 +63,11 @@ class Limiter:
         self._declared = Quota(rpm=rpm, tpm=tpm)
         self.rpm, self.tpm = rpm, tpm
         """Allowed a minute: declared or told by the server, the smaller when both; None when neither."""
+        self.pace = 1.0
+        """The share of `rpm` to use: less than 1 while the server refuses even what it should allow."""
         self._told = False
+        self._paced_at = -inf
+        self._learnt_at = now
         self.n_ok = self.n_429 = self.n_503 = self.n_failed = self.n_episodes = 0
         self._tune_bucket(now)
 
@@ -68,7 +78,7 @@ class Limiter:
             return inf
         waits_s = (
             self._breaker.wait_s(now),
-            self._block.wait_s(now, held.n_out, held.limit, held.storm),
+            self._block.wait_s(now, held),
             self._bucket.wait_s(now, n_tokens) if self._bucket is not None else 0.0,
         )
         return max(LEAST_WAIT_S, *waits_s) if any(waits_s) else 0.0
@@ -159,15 +169,26 @@ class Limiter:
     ) -> None:
         self.n_429 += outcome is Outcome.LIMITED
         self.n_503 += outcome is Outcome.OVERLOADED
-        # A server that tells its quotas refuses for the rate, unless it says in the same breath that there is plenty.
-        cut = outcome is Outcome.OVERLOADED or not self._told or _plenty(quota)
+        # A server that tells its quotas refuses for the rate, not for the number in flight.
+        cut = outcome is Outcome.OVERLOADED or not self._told
         first = self._concurrency.refused(now, ticket.number, cut=cut)
         self.n_episodes += first
+        if first and not cut and not self._concurrency.storm:
+            self._slow_down(now)
         self._block.refused(now, retry_after_s, first, _empty_for_s(quota))
+
+    def _slow_down(self, now: float) -> None:
+        """One refusal is chance; a second within half a minute says that requests travel so unevenly, or others take
+        so much of the quota, that the even pace is too fast."""
+        if now - self._paced_at < AGAIN_S:
+            self.pace = max(SLOWEST, self.pace * SLOWER)
+        self._paced_at = now
 
     def _learn(self, now: float, quota: Quota) -> None:
         rpm = _of_a_minute(quota.rpm, quota.requests_reset_s)
         tpm = _of_a_minute(quota.tpm, quota.tokens_reset_s)
+        self.pace = min(1.0, self.pace + QUICKER_A_S * max(0.0, now - self._learnt_at))
+        self._learnt_at = now
         self._told = self._told or rpm is not None or tpm is not None
         if rpm is not None:
             self.rpm = min(rpm, self._declared.rpm or inf)
@@ -192,18 +213,6 @@ def _of_a_minute(allowed: float | None, reset_s: float | None) -> float | None:
     if allowed is None or not isfinite(allowed) or allowed <= 0:
         return None
     return None if reset_s is not None and reset_s > LONGEST_MINUTE_S else allowed
-
-
-def _plenty(quota: Quota | None) -> bool:
-    """At least a tenth of everything that it tells of is left."""
-    if quota is None:
-        return False
-    shares = [
-        left / allowed
-        for allowed, left in ((quota.rpm, quota.n_requests_left), (quota.tpm, quota.n_tokens_left))
-        if allowed and left is not None
-    ]
-    return bool(shares) and min(shares) >= 0.1
 
 
 def _empty_for_s(quota: Quota | None) -> float:

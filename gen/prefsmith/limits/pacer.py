@@ -12,7 +12,7 @@ from typing import Final
 
 from asyncio_throttle.throttler import Throttler
 
-MARGIN: Final = 0.985
+MARGIN: Final = 0.983
 """Of the limit. The polling loses up to 1 % more, and the rest is for permits that travel at different speeds: the
 simulations with a sliding minute, a sliding second and a token bucket use 97 % of each without a refusal to speak of."""
 N_POLLS: Final = 100
@@ -25,14 +25,16 @@ class Pacer:
         self._awaited = False
         self.retune(rpm)
 
-    def retune(self, rpm: float | None) -> None:
-        """From now on another rate; None: any. What was permitted in the last second counts under the new one too."""
+    def retune(self, rpm: float | None, pace: float = 1.0) -> None:
+        """From now on another rate, of which `pace` is the share to use; None: any. What was permitted in the last
+        second counts under the new one too."""
         if rpm is None:
             n, period_s = sys.maxsize, 1.0
         else:
-            # A period of whole requests, 1 to 2 s: a limit of 100 a minute is 1 in 0.6 s and not 2 a second.
-            n = max(1, floor(rpm * MARGIN / 60))
-            period_s = n * 60 / (rpm * MARGIN)
+            # What a second brings, in a period that is the longer for the margin: a server that counts in seconds then
+            # sees one burst in each, and a bucket that holds a second's worth is never asked for more.
+            n = max(1, floor(rpm / 60))
+            period_s = n * 60 / (rpm * pace * MARGIN)
         self._throttler.rate_limit = n
         self._throttler.period = period_s
         self._throttler.retry_interval = period_s / N_POLLS
