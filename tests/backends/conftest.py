@@ -51,7 +51,7 @@ async def _ask(answer: Answer, request: Request, options: dict[str, Any]) -> Hea
     app.router.add_post("/v1/chat/completions", handle)
     async with TestServer(app) as server:
         endpoint = Endpoint(urls=[str(server.make_url("/v1"))], **options)
-        backend = resolve(f"farm:{request.model}", {"farm": endpoint}).make()
+        backend = resolve(f"farm:{request.model}", {"farm": endpoint}).make()[0].backend
         await backend.open((), 0)
         try:
             heard.reply = await backend.send(request)

@@ -232,7 +232,7 @@ def test_a_key_never_stands_in_a_detail(ask, monkeypatch):
 
 def test_nobody_listening_is_a_connection_failure(request_):
     async def main():
-        backend = resolve("farm:m", {"farm": Endpoint(urls=["http://127.0.0.1:9/v1"])}).make()
+        backend = resolve("farm:m", {"farm": Endpoint(urls=["http://127.0.0.1:9/v1"])}).make()[0].backend
         await backend.open((), 0)
         with pytest.raises(CallFailed) as raised:
             await backend.send(request_)
@@ -263,7 +263,7 @@ def test_a_connection_cut_before_the_end_may_be_billed(cut_connection, request_,
     async def main():
         server, url = await cut_connection(raw)
         async with server:
-            backend = resolve("farm:m", {"farm": Endpoint(urls=[url])}).make()
+            backend = resolve("farm:m", {"farm": Endpoint(urls=[url])}).make()[0].backend
             await backend.open((), 0)
             with pytest.raises(CallFailed) as raised:
                 await backend.send(request_)
@@ -305,7 +305,7 @@ def test_many_requests_share_few_connections(completion, request_):
         app.router.add_post("/v1/chat/completions", handle)
         async with TestServer(app) as server:
             endpoint = Endpoint(urls=[str(server.make_url("/v1"))], concurrency=40)
-            backend = resolve("farm:m", {"farm": endpoint}).make()
+            backend = resolve("farm:m", {"farm": endpoint}).make()[0].backend
             await backend.open((), 0)
             seeds = iter(range(120))
 
