@@ -142,10 +142,11 @@ class OpenAICompatible:
             raise RuntimeError("a backend is opened before it sends")
         import httpx2
 
-        from prefsmith.backends.transport import Answer
+        from prefsmith.backends.transport import ANSWER
 
         response = await self._client.post(PATH, cast_to=httpx2.Response, body=body, options=self._options)
-        return Answer(response.status_code, response.headers, response.content)
+        answer: Answer = response.extensions[ANSWER]
+        return answer
 
     async def _translated(self, error: Exception, model: str) -> CallFailed:
         """The boundary: whatever else was raised leaves here as CallFailed; what is a bug stays what it is."""

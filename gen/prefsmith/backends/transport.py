@@ -43,6 +43,8 @@ class Answer(NamedTuple):
     content: bytes
 
 
+ANSWER = "prefsmith.answer"
+"""Where a response of the SDK holds the answer that it was made of: httpx2 reads its own headers slowly."""
 Instead = Callable[[httpx2.Request], Answer]
 _INSTEAD: ContextVar[Instead | None] = ContextVar("instead", default=None)
 
@@ -85,7 +87,7 @@ class Transport(httpx2.AsyncBaseTransport):
             answer = await self.exchange(request.method, url, headers, request.content)
         raw = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in answer.headers.items()]
         kept = [(name, value) for name, value in raw if name.lower() not in _FRAMING]
-        return httpx2.Response(answer.status, headers=kept, content=answer.content)
+        return httpx2.Response(answer.status, headers=kept, content=answer.content, extensions={ANSWER: answer})
 
     async def aclose(self) -> None:
         await self._session.close()
