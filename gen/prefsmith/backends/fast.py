@@ -6,6 +6,7 @@ transport. Whatever is no 2xx goes back through the SDK, so that its error class
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ class Fast:
         self._transport = transport
         self._options = options
         self._heads: dict[str, _Head] = {}
+        self._one_at_a_time = asyncio.Lock()
 
     async def post(self, path: str, body: dict[str, Json]) -> Answer:
         """A 2xx. Raises httpx2.TransportError, and openai.APIStatusError for any other status."""
@@ -44,7 +46,10 @@ class Fast:
         model = body["model"]
         head = self._heads.get(model)
         if head is None or time.monotonic() > head.until_s:
-            head = self._heads[model] = await self._taken(path, body)
+            async with self._one_at_a_time:
+                head = self._heads.get(model)
+                if head is None or time.monotonic() > head.until_s:
+                    head = self._heads[model] = await self._taken(path, body)
         answer = await self._transport.exchange("POST", head.url, head.headers, content)
         if 200 <= answer.status < 300:
             return answer

@@ -71,7 +71,9 @@ class OpenAICompatible:
         if self._client is not None:
             return
         from prefsmith.backends.fast import Fast
-        from prefsmith.backends.transport import Transport
+        from prefsmith.backends.transport import Transport, make_room
+
+        make_room(self._capabilities.concurrency)
 
         access = self._access
         self._transport = Transport(access.url, access.route, access.timeout_s)

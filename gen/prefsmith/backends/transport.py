@@ -8,6 +8,7 @@ It knows neither bodies nor keys, and never tries twice.
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from prefsmith.backends.access import Route
+from prefsmith.errors import UsageError
 
 CONNECT_S = 30.0
 """The SDK's 5 s are too short for hundreds of cold connections at once: each costs milliseconds of the same loop."""
@@ -31,6 +33,7 @@ N_CONNECTING = 32
 """New connections on their way at a time: a thousand cold ones at once time each other out, or overrun the listener's
 queue, whose refusals look like a server that is down."""
 _DNS_S = 60
+_MANY_FILES, _OTHER_FILES = 65_536, 64
 _FRAMING = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 """True of the bytes on the road, no longer of those that are handed on."""
 
@@ -91,6 +94,20 @@ class Transport(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._session.close()
+
+
+def make_room(n: int) -> None:
+    """Let this process hold `n` connections: the usual limit of 1,024 open files is soon met. Raises UsageError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    if soft != resource.RLIM_INFINITY and soft < n + _OTHER_FILES:
+        raise UsageError(
+            f"concurrency {n} needs as many open files, and this process may have {soft}; raise the limit "
+            f"(`ulimit -n {n + _OTHER_FILES}`) or lower concurrency to {max(1, soft - _OTHER_FILES)}"
+        )
 
 
 @contextmanager
