@@ -28,7 +28,7 @@ class Servers(NamedTuple):
     """What an entry stands for: its members, in the order of its URLs or keys, and what is known of them all."""
 
     capabilities: Capabilities
-    members: tuple[tuple[Callable[[], OpenAICompatible], float], ...]
+    members: tuple[tuple[Callable[..., OpenAICompatible], float], ...]
     notes: tuple[str, ...]
 
 

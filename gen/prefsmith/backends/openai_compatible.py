@@ -129,12 +129,11 @@ class OpenAICompatible:
             return await self._post(body)
         import openai
 
-        used = key.made[:1]
+        used = await key()
         try:
             return await self._post(body)
         except openai.AuthenticationError:
-            for one in used:
-                key.expire(one)
+            key.expire(used)
             return await self._post(body)
 
     async def _post(self, body: dict[str, Json]) -> Answer:
