@@ -21,7 +21,6 @@ from prefsmith.records import Json
 
 TAKEN_FOR_S = 900.0
 """The SDK may have come to send something else since; a fresh look costs one request that is not sent."""
-_ITS_OWN = ("content-length", "host", "connection")
 
 
 class _Head(NamedTuple):
@@ -68,7 +67,7 @@ class Fast:
 
         with intercepted(see):
             await self._post(path, body)
-        kept = [(k, v) for k, v in seen[0].headers.multi_items() if k.lower() not in _ITS_OWN]
+        kept = [(k, v) for k, v in seen[0].headers.multi_items() if k.lower() != "content-length"]
         return _Head(URL(str(seen[0].url), encoded=True), CIMultiDict(kept), time.monotonic() + TAKEN_FOR_S)
 
     async def _post(self, path: str, body: dict[str, Json]) -> None:
