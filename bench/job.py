@@ -60,7 +60,7 @@ def export(recipe: Recipe, folder: Path, _: str) -> Counted:
 def fake(recipe: Recipe, folder: Path, n: str) -> Counted:
     """The scripted backend alone: as many sampling requests as `n` prompts have, one after the other."""
     del folder
-    backend = next(iter(resolve(recipe).lanes.values())).make()
+    backend = next(iter(resolve(recipe).lanes.values())).make()[0].backend
     sample = recipe.sample[0]
 
     async def ask_all() -> None:

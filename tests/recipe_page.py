@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from prefsmith.endpoints import Endpoint, Script
+from prefsmith.endpoints import Abilities, Azure, Endpoint, Script
 from prefsmith.recipe import Budget, Gates, Judge, Pairing, Prompts, Recipe, Sample
 
 HEAD = """\
@@ -32,6 +32,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`pair`", Pairing),
     ("`budget`", Budget),
     ("`endpoints.NAME`", Endpoint),
+    ("`endpoints.NAME.can`", Abilities),
+    ("`endpoints.NAME.azure`", Azure),
     ("`endpoints.NAME.script`", Script),
 )
 

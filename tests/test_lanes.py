@@ -16,7 +16,7 @@ TIMEOUT = CallFailed(Reason.TIMEOUT, "slow")
 
 
 def lane(limit: int = 4, down_after_s: float = 5.0) -> Lane[str]:
-    return Lane(resolve("scripted:fake", {}).make(), limit, down_after_s)
+    return Lane(resolve("scripted:fake", {}).make()[0].backend, limit, down_after_s)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -92,9 +92,10 @@ def directed(folder: Path, what: Recipe, meddle: Callable[[Request], None], said
         ledger.begin_session(ledger.identity("recipe", what.model_dump(mode="json"))[0], "0")
         backends: dict[str, Backend] = {}
         for key, lane in resolution.lanes.items():
-            script = what.endpoints[key].script
+            name = lane.endpoint_name
+            script = what.endpoints[name].script
             assert script is not None
-            odd = Odd(target=key, endpoint=key, script=script, capabilities=lane.capabilities)
+            odd = Odd(target=name, endpoint=name, script=script, capabilities=lane.capabilities)
             odd.meddle = meddle
             backends[key] = odd
         chosen = Settings(what.window, what.attempts, what.grace_s, what.max_no_verdict)

@@ -5,10 +5,15 @@ Secrets are named by environment variable and never stand here. Nothing here ope
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+_SECRET_NAME = re.compile(r"(?i)auth|cookie|token|secret|passw|api-?key|access-?key")
+_SECRET_VALUE = re.compile(r"(?i)(bearer|basic|token)\s|sk-")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def listed(value: Any) -> Any:
@@ -43,18 +48,71 @@ class Script(Strict):
     """Append each request to this file before answering it."""
 
 
+class Azure(Strict):
+    """Makes the addresses under `urls:` those of Azure OpenAI resources, such as https://NAME.openai.azure.com."""
+
+    api_version: Annotated[str, Field(min_length=1)]
+    """The API's version, such as 2024-10-21."""
+    deployment: str | None = None
+    """Name of the deployment; by default the model's name is taken for it."""
+
+
+class Abilities(Strict):
+    """What the models of an endpoint can do, as far as it is known; what is left out here is found out by asking."""
+
+    n: bool | None = None
+    """Whether several choices can be asked for in one request."""
+    temperature: bool | None = None
+    """Whether a temperature other than 1 is accepted."""
+    logprobs: bool | None = None
+    """Whether replies can hold the log-probabilities of their tokens."""
+    seed: bool | None = None
+    """Whether a seed is accepted and heeded; false: none is sent."""
+    reasoning: Literal["reasoning_content", "reasoning", "think", "none"] | None = None
+    """Where the model's thoughts stand: in a field of their own, or before `</think>` in the text."""
+
+
 class Endpoint(Strict):
     """An OpenAI-compatible server, or the scripted fake."""
 
     urls: Annotated[list[str], BeforeValidator(listed)] = []
-    """Base URLs, such as http://host:8000/v1. One for now."""
-    key_env: str | None = None
-    """Name of the environment variable that holds the key; never the key itself."""
+    """Base URLs, such as http://host:8000/v1; several make a pool of servers that hold the same models."""
+    key_env: str | list[str] | None = None
+    """Name of the environment variable that holds the key; never the key itself. Several names make a pool: all for
+    one URL, or as many as there are URLs, in their order."""
+    key_command: list[str] = []
+    """A program and its arguments that print a key that lives for a while, run without a shell; for Azure it prints a
+    token of Entra ID."""
+    key_ttl_s: Annotated[float, Field(gt=0)] = 600.0
+    """How long a key of `key_command` is used; a 401 makes a new one at once."""
+    weights: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(listed)] = []
+    """Shares of the members of a pool, in their order; equal by default."""
+    organization: str | None = None
+    """OpenAI's organization that pays."""
+    project: str | None = None
+    """OpenAI's project that pays."""
+    headers: dict[str, str] = {}
+    """Further headers of each request; `env:NAME` stands for the value of a variable, and a secret must be one."""
+    azure: Azure | None = None
+    """Makes this endpoint one of Azure OpenAI."""
+    proxy: str = "env"
+    """`env`: what HTTPS_PROXY and its like say; `none`; a proxy's URL; or `env:NAME` for a variable that holds it,
+    user and password included."""
+    ca_file: Path | None = None
+    """PEM file of certificates to trust besides the usual ones."""
+    client_cert: Path | None = None
+    """PEM file of the certificate to show to the server, its key included or under `client_key`."""
+    client_key: Path | None = None
+    """PEM file of that certificate's key."""
+    verify: bool = True
+    """False trusts whoever answers: anyone on the way can read the key and the prompts."""
     server: Literal["openai", "vllm", "llama.cpp"] = "openai"
     """Which sampling parameters the server knows, all of which are then sent: openai knows temperature, top_p and
     the two penalties; vllm and llama.cpp also top_k, min_p and repetition_penalty."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """The name that the server gives the cap; by default max_completion_tokens for api.openai.com."""
+    can: Abilities = Abilities()
+    """What the models there can do."""
     n_per_request: Annotated[int, Field(ge=1, le=128)] = 8
     """Most completions asked for in one request."""
     concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
@@ -66,10 +124,53 @@ class Endpoint(Strict):
     script: Script | None = None
     """Makes this endpoint the scripted fake."""
 
+    @property
+    def key_envs(self) -> list[str]:
+        return [] if self.key_env is None else listed(self.key_env)
+
     @model_validator(mode="after")
     def _one_kind(self) -> Endpoint:
-        if self.script is None and len(self.urls) != 1:
-            raise ValueError("an endpoint needs exactly one URL under `urls:` (or `script:` for the fake)")
+        if self.script is None and not self.urls:
+            raise ValueError("an endpoint needs a URL under `urls:` (or `script:` for the fake)")
         if self.script is not None and self.urls:
             raise ValueError("an endpoint has either `urls:` or `script:`, not both")
         return self
+
+    @model_validator(mode="after")
+    def _whole_pool(self) -> Endpoint:
+        n_urls, n_keys = len(self.urls), len(self.key_envs)
+        if n_keys and self.key_command:
+            raise ValueError("an endpoint has either `key_env:` or `key_command:`, not both")
+        if n_urls > 1 and n_keys > 1 and n_urls != n_keys:
+            raise ValueError(f"{n_keys} keys under `key_env:` for {n_urls} URLs: name one, or one for each URL")
+        if self.weights and len(self.weights) != max(n_urls, n_keys):
+            raise ValueError(f"{len(self.weights)} weights for a pool of {max(n_urls, n_keys)}: one for each")
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("`client_key:` needs the certificate that it belongs to under `client_cert:`")
+        if self.azure is not None and not n_keys and not self.key_command:
+            raise ValueError("Azure needs a key: name its variable under `key_env:`, or a `key_command:`")
+        return self
+
+    @field_validator("headers")
+    @classmethod
+    def _no_secret_in_clear(cls, headers: dict[str, str]) -> dict[str, str]:
+        """The recipe is written into each run's folder, so its headers must be fit to be read by anyone."""
+        for name, value in headers.items():
+            if not value.startswith("env:") and (_SECRET_NAME.search(name) or _SECRET_VALUE.match(value)):
+                raise ValueError(
+                    f"the header {name!r} looks like a secret; put it into a variable and write `{name}: env:VARIABLE`"
+                )
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header")
+        return headers
+
+    @field_validator("proxy")
+    @classmethod
+    def _no_password_in_clear(cls, proxy: str) -> str:
+        if "@" in proxy:
+            raise ValueError(
+                "a proxy's user and password do not belong here; put the URL into a variable and write `env:VARIABLE`"
+            )
+        if proxy not in ("env", "none") and not re.match(r"(env:\w+$|https?://[^/\s]+/?$)", proxy):
+            raise ValueError(f"{proxy!r} is no proxy; expected env, none, http://host:port or env:VARIABLE")
+        return proxy

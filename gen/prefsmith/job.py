@@ -42,7 +42,7 @@ def run_job(
     resolution = resolve(recipe)
     for note in resolution.notes:
         say(note)
-    backends = {key: r.make() for key, r in resolution.lanes.items()}
+    backends = {key: r.make()[0].backend for key, r in resolution.lanes.items()}
     # Opened before the folder is made: a missing file leaves nothing behind.
     with _prompts(recipe, folder, backends) as prompts, Ledger.create(folder) as ledger:
         _same_prompts(ledger, recipe, folder, change, say)
@@ -58,7 +58,7 @@ def judge_job(recipe: Recipe, folder: Path, *, on_progress: OnProgress | None = 
         _same_prompts(ledger, recipe, folder, False, say)
         with Folder(folder) as before:
             kept, selection = before.view.plan, before.view.selection
-        backends = {key: r.make() for key, r in resolution.lanes.items()}
+        backends = {key: r.make()[0].backend for key, r in resolution.lanes.items()}
         plan = replace(bind(resolution, ledger), cells=kept.cells, samples=False)
         return _carried_out(ledger, recipe, _view(recipe, plan, selection), backends, on_progress, say)
 
@@ -66,7 +66,7 @@ def judge_job(recipe: Recipe, folder: Path, *, on_progress: OnProgress | None = 
 def plan_job(recipe: Recipe, folder: Path) -> Json:
     """What a run would ask, counted by `needed` over every prompt; asks nothing and writes no run."""
     resolution = resolve(recipe)
-    backends = {key: r.make() for key, r in resolution.lanes.items()}
+    backends = {key: r.make()[0].backend for key, r in resolution.lanes.items()}
     with ExitStack() as stack:
         prompts = stack.enter_context(_prompts(recipe, folder, backends))
         if not (folder / NAME).exists():

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import mean
 from typing import Any, Protocol
 
@@ -275,7 +276,7 @@ def test_an_endpoint_with_others_beside_it_is_asked_ever_more_rarely(in_virtual_
     in_virtual_time(client.run())
     probes = [t for t in client.sent_at if t > 24]
     assert len(probes) == 4
-    assert [round(b - a) for a, b in zip(probes, probes[1:], strict=False)] == [10, 20, 40]
+    assert [round(b - a) for a, b in pairwise(probes)] == [10, 20, 40]
 
 
 RATES = {

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from prefsmith.backends.access import OPENAI_HOST
 from prefsmith.backends.failures import from_openai, redacted
-from prefsmith.backends.openai_compatible import OPENAI_HOST
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Json

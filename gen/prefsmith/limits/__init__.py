@@ -1,5 +1,5 @@
-"""When an endpoint may be sent the next request, and whether the budget bears it: pure state machines, whose clock is an
-argument, and one pacer."""
+"""When an endpoint may be sent the next request, and whether the budget bears it: pure state machines, whose clock is
+an argument, and one pacer."""
 
 from prefsmith.limits.budget import Budget, Standing
 from prefsmith.limits.estimate import TokenEstimate

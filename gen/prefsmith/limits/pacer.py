@@ -14,7 +14,7 @@ from asyncio_throttle.throttler import Throttler
 
 MARGIN: Final = 0.983
 """Of the limit. The polling loses up to 1 % more, and the rest is for permits that travel at different speeds: the
-simulations with a sliding minute, a sliding second and a token bucket use 97 % of each without a refusal to speak of."""
+simulations with a sliding minute, a sliding second and a token bucket use 97 % of each with hardly a refusal."""
 N_POLLS: Final = 100
 """A period. Fewer lose more of its end."""
 
