@@ -31,8 +31,8 @@ from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.verify import verify
 from prefsmith.reasons import Reason
 from prefsmith.recipe import Recipe
-from prefsmith.records import Backend, Reply, Request
-from prefsmith.session import session
+from prefsmith.records import Reply, Request
+from prefsmith.session import Pool, session
 from prefsmith.sources import open_source
 from prefsmith.stages.build import bind, described, resolve
 from prefsmith.stages.view import View
@@ -46,7 +46,7 @@ def described_run(folder: Path, n: int = 20, judge: Any = MARK, **more: Any) -> 
     path = folder / "prompts.jsonl"
     path.write_bytes(b"".join(orjson.dumps({"question": f"Say {i}."}) + b"\n" for i in range(n)))
     log = {"log": str(folder / "log")}
-    shape = {"concurrency": 8, "n_per_request": 2}
+    shape = {"limits": {"concurrency": 8}, "n_per_request": 2}
     endpoints = {name: {"script": {**log, **more.pop(name, {})}, **shape} for name in ("farm", "jury")}
     sample = {"model": "farm:fake", "temperature": [0.4, 1.0], "n": 2}
     return {"prompts": {"path": str(path)}, "endpoints": endpoints, "sample": sample, "judge": judge, **more}
@@ -90,16 +90,16 @@ def directed(folder: Path, what: Recipe, meddle: Callable[[Request], None], said
         view = View(ingest(ledger, source, "m", None), plan, digest("view", described(plan)))
         source.close()
         ledger.begin_session(ledger.identity("recipe", what.model_dump(mode="json"))[0], "0")
-        backends: dict[str, Backend] = {}
+        pools: dict[str, Pool] = {}
         for key, lane in resolution.lanes.items():
             name = lane.endpoint_name
             script = what.endpoints[name].script
             assert script is not None
             odd = Odd(target=name, endpoint=name, script=script, capabilities=lane.capabilities)
             odd.meddle = meddle
-            backends[key] = odd
+            pools[key] = Pool(((odd, 1.0),))
         chosen = Settings(what.window, what.attempts, what.grace_s, what.max_no_verdict)
-        return asyncio.run(session(ledger, view, backends, chosen, None, (said if said is not None else []).append))
+        return asyncio.run(session(ledger, view, pools, chosen, None, (said if said is not None else []).append))
 
 
 def test_a_bug_ends_the_run_and_replies_on_their_way_are_kept(tmp_path: Path) -> None:
@@ -140,15 +140,48 @@ def test_a_400_of_an_endpoint_that_works_is_final_and_not_asked_again(tmp_path: 
     def refuse_later_ones(request: Request) -> None:
         nonlocal n_seen
         n_seen += not request.labels
-        if n_seen > 100 and not request.labels:
+        if n_seen > 100 and n_seen % 2 and not request.labels:
             raise CallFailed(Reason.BAD_REQUEST, "no", http_status=400)
 
     what = recipe(tmp_path, 100, RUBRIC, farm={"latency_s": 0.002})
     assert directed(tmp_path, what, refuse_later_ones) == 0
-    assert count(tmp_path, "call WHERE status = 'failed' AND reason = 'bad_request'") == 100
+    assert count(tmp_path, "call WHERE status = 'failed' AND reason = 'bad_request'") == 50
     n_asked = len(logged(tmp_path))
     assert directed(tmp_path, what, refuse_later_ones) == 0
     assert len(logged(tmp_path)) == n_asked
+
+
+def test_a_server_that_suddenly_refuses_everything_closes_a_few_calls_and_the_rest_stays_owed(tmp_path: Path) -> None:
+    n_seen = 0
+
+    def refuse_from_now_on(request: Request) -> None:
+        nonlocal n_seen
+        n_seen += 1
+        if n_seen > 100:
+            raise CallFailed(Reason.BAD_REQUEST, "no such model any more", http_status=400)
+
+    what, said = recipe(tmp_path, 200, patience_s=1), list[str]()
+    assert directed(tmp_path, what, refuse_from_now_on, said) == 5
+    assert any("no such model any more" in remark for remark in said)
+    assert 20 <= count(tmp_path, "call WHERE status = 'failed' AND reason = 'bad_request'") <= 28
+    assert directed(tmp_path, what, lambda _: None) == 0
+    assert count(tmp_path, "completion") >= 800 - 2 * 28
+
+
+def test_a_prompt_that_was_given_up_is_not_tried_again_at_its_next_line(tmp_path: Path) -> None:
+    what, tried = recipe(tmp_path, judge="contains", window=4, attempts=1), Counter[tuple[float, int]]()
+    lines = ({"question": "Say it." if i % 16 == 0 else f"Say {i}.", "answer": str(i)} for i in range(64))
+    (tmp_path / "prompts.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+
+    def lose_one_prompt(request: Request) -> None:
+        if request.messages[-1]["content"] == "Say it.":
+            tried[request.sampling.temperature, request.seed] += 1
+            raise CallFailed(Reason.TIMEOUT, "slow")
+
+    assert directed(tmp_path, what, lose_one_prompt) == 5
+    assert set(tried.values()) == {1} and len(tried) == 2
+    assert directed(tmp_path, what, lose_one_prompt) == 5
+    assert set(tried.values()) == {2}
 
 
 def test_a_final_reason_of_a_judge_closes_its_verdict_and_no_other(tmp_path: Path) -> None:
@@ -247,7 +280,7 @@ def serving(status: int, wait_s: float = 0.0) -> Iterator[tuple[Server, dict[str
 
 def over_http(folder: Path, endpoint: dict[str, Any], n: int, concurrency: int) -> Recipe:
     whole = described_run(folder, n)
-    whole["endpoints"]["farm"] = {**endpoint, "concurrency": concurrency}
+    whole["endpoints"]["farm"] = {**endpoint, "limits": {"concurrency": concurrency}}
     return Recipe.model_validate(whole)
 
 

@@ -72,6 +72,17 @@ class Abilities(Strict):
     """Where the model's thoughts stand: in a field of their own, or before `</think>` in the text."""
 
 
+class Limits(Strict):
+    """What one endpoint may be sent. What its headers tell counts too, and the smaller wins."""
+
+    concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
+    """Most requests in flight at each URL; fewer when the server refuses so many."""
+    rpm: Annotated[float, Field(gt=0)] | None = None
+    """Requests a minute, with each key."""
+    tpm: Annotated[float, Field(gt=0)] | None = None
+    """Tokens a minute, of prompts and answers, with each key."""
+
+
 class Endpoint(Strict):
     """An OpenAI-compatible server, or the scripted fake."""
 
@@ -115,8 +126,8 @@ class Endpoint(Strict):
     """What the models there can do."""
     n_per_request: Annotated[int, Field(ge=1, le=128)] = 8
     """Most completions asked for in one request."""
-    concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Most requests in flight."""
+    limits: Limits = Limits()
+    """What each member may be sent."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Longest wait for one reply."""
     identity: str | None = None

@@ -33,6 +33,9 @@ class Progress:
     n_no_verdict: Counter[str] = field(default_factory=Counter)
     earlier: Counter[str] = field(default_factory=Counter)
     n_tokens: int = 0
+    spent_nanousd: int = 0
+    n_unpriced: int = 0
+    """Replies whose price or tokens are not known; what they cost is not in `spent_nanousd`."""
     n_owed: int = 0
     elapsed_s: float = 0.0
 

@@ -194,7 +194,9 @@ class Recipe(Strict):
     window: Annotated[int, Field(ge=1)] = 512
     """Most prompts open at a time."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
-    """Most attempts of one call in one session; a 429 is none."""
+    """Most attempts of one call in one session; a 429 is none, and none is counted while the endpoint is down."""
+    patience_s: Annotated[float, Field(ge=0)] = 300.0
+    """How long all endpoints of a model that has answered before may fail everything until the run gives it up."""
     grace_s: Annotated[float, Field(ge=0)] = 5.0
     """How long the first Ctrl-C waits for replies on their way, beyond the slowest reply so far."""
     max_no_verdict: Annotated[float, Field(ge=0, le=1)] = 0.05

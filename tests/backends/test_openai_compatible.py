@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from prefsmith.backends import resolve
-from prefsmith.endpoints import Endpoint
+from prefsmith.endpoints import Endpoint, Limits
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Request, Sampling
@@ -322,7 +322,7 @@ def test_many_requests_share_few_connections(completion, request_):
         app = web.Application()
         app.router.add_post("/v1/chat/completions", handle)
         async with TestServer(app) as server:
-            endpoint = Endpoint(urls=[str(server.make_url("/v1"))], concurrency=40)
+            endpoint = Endpoint(urls=[str(server.make_url("/v1"))], limits=Limits(concurrency=40))
             backend = resolve("farm:m", {"farm": endpoint}).make()[0].backend
             await backend.open((), 0)
             seeds = iter(range(120))

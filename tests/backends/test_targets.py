@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from prefsmith.backends import resolve
-from prefsmith.endpoints import Endpoint, Script
+from prefsmith.endpoints import Endpoint, Limits, Script
 from prefsmith.errors import UsageError
 from prefsmith.shelf import shelf
 
-FARM = {"farm": Endpoint(urls=["http://gpu1:8000/v1/"], server="vllm", concurrency=300, n_per_request=16)}
+FARM = {
+    "farm": Endpoint(urls=["http://gpu1:8000/v1/"], server="vllm", limits=Limits(concurrency=300), n_per_request=16)
+}
 
 
 def test_a_declared_endpoint_stands_in_keys_by_its_name_or_identity():
@@ -111,6 +113,6 @@ def test_a_gguf_is_its_content_wherever_it_lies(tmp_path):
 
 def test_the_fake_needs_no_endpoint_and_takes_one():
     assert resolve("scripted:demo", {}).identity.target == "scripted"
-    declared = {"fake": Endpoint(script=Script(chars=30), n_per_request=4, concurrency=7)}
+    declared = {"fake": Endpoint(script=Script(chars=30), n_per_request=4, limits=Limits(concurrency=7))}
     capabilities = resolve("fake:m", declared).capabilities
     assert (capabilities.n_per_request, capabilities.concurrency) == (4, 7)

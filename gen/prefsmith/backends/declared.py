@@ -42,7 +42,10 @@ def servers(name: str, target: str, endpoint: Endpoint) -> Servers:
     declared = _declared(endpoint, urls)
     # llama.cpp counts the tokens of one choice only when asked for several.
     n_per_request = 1 if endpoint.server == "llama.cpp" or endpoint.can.n is False else endpoint.n_per_request
-    capabilities = Capabilities(wire.KNOWS[endpoint.server], n_per_request, endpoint.concurrency)
+    limits = endpoint.limits
+    capabilities = Capabilities(
+        wire.KNOWS[endpoint.server], n_per_request, limits.concurrency, rpm=limits.rpm, tpm=limits.tpm
+    )
     access = _access(name, endpoint)
     command = CommandKey(endpoint.key_command, endpoint.key_ttl_s) if endpoint.key_command else None
     members = []

@@ -50,7 +50,8 @@ _TAIL_CHARS = len(_TAILS[0])
 
 
 def capabilities_of(endpoint: Endpoint) -> Capabilities:
-    return Capabilities(KNOWS, endpoint.n_per_request, endpoint.concurrency)
+    limits = endpoint.limits
+    return Capabilities(KNOWS, endpoint.n_per_request, limits.concurrency, rpm=limits.rpm, tpm=limits.tpm)
 
 
 class Scripted:

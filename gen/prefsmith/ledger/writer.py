@@ -12,6 +12,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
@@ -60,21 +61,29 @@ class Rows:
     """(view, first, last) of finished lines that replace the spans in `merged`."""
     merged: list[_Row] = field(default_factory=list)
     """(view, first) of spans that a larger one now covers."""
+    cost: int = 0
+    """What its calls cost, in the unit of the session's budget."""
 
 
 class Writer(Generic[Call]):
     """Owned by the loop; `put` never blocks, `room` waits while the thread is behind. `on_landed` gets what was put
-    beside the rows of a group, in its order, once the group is committed."""
+    beside the rows of a group, in its order, once the group is committed; `on_flush` may add to a group that is full,
+    and what it returns is called after its commit."""
 
-    def __init__(self, ledger: Ledger, on_landed: Callable[[list[Call]], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        on_landed: Callable[[list[Call]], None],
+        on_flush: Callable[[Rows], Callable[[], None] | None] = lambda rows: None,
+    ) -> None:
         self._ledger = ledger
-        self._on_landed = on_landed
+        self._on_landed, self._on_flush = on_landed, on_flush
         self._loop = asyncio.get_running_loop()
         self._rows = Rows()
         self._landing: list[Call] = []
         self._n_calls = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._queue: queue.SimpleQueue[tuple[Rows, list[Call]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Rows, Callable[[], None]] | None] = queue.SimpleQueue()
         self._n_ahead = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.failure: PrefsmithError | Exception | None = None
@@ -106,7 +115,8 @@ class Writer(Generic[Call]):
             self._timer.cancel()
             self._timer = None
         if self._n_calls and self.failure is None:
-            self._queue.put((self._rows, self._landing))
+            after = self._on_flush(self._rows)
+            self._queue.put((self._rows, partial(self._committed, self._landing, after)))
             self._n_ahead += 1
             self._rows, self._landing, self._n_calls = Rows(), [], 0
 
@@ -129,8 +139,10 @@ class Writer(Generic[Call]):
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _committed(self, landed: list[Call]) -> None:
+    def _committed(self, landed: list[Call], after: Callable[[], None] | None) -> None:
         self._n_ahead -= 1
+        if after is not None:
+            after()
         self._on_landed(landed)
         self._wake()
 
@@ -147,13 +159,13 @@ class Writer(Generic[Call]):
 
     def _run(self) -> None:
         while (group := self._queue.get()) is not None:
-            rows, landed = group
+            rows, committed = group
             try:
                 self._commit(rows)
             except Exception as e:  # the thread's boundary: the loop raises it
                 self._loop.call_soon_threadsafe(self._failed, e)
                 return
-            self._loop.call_soon_threadsafe(self._committed, landed)
+            self._loop.call_soon_threadsafe(committed)
 
     def _commit(self, rows: Rows) -> None:
         with self._ledger.transaction() as db:

@@ -32,6 +32,7 @@ class Sent(NamedTuple):
     attempt: int
     t_sent: float
     wall_s: float
+    cost_nanousd: int | None = None
 
 
 class Desk:
@@ -64,7 +65,8 @@ class Desk:
         self._call(rows, call_id, work, call, list(got), "ok", None, sent, reply=reply, extra=extra)
         if closed:
             # The provider billed one request; the second row only names what it closed.
-            self._call(rows, self._ledger.take_id("call"), work, call, closed, "failed", Reason.CONTENT_FILTER, sent)
+            free = sent._replace(cost_nanousd=None)
+            self._call(rows, self._ledger.take_id("call"), work, call, closed, "failed", Reason.CONTENT_FILTER, free)
             rows.counts[f"calls.failed.{Reason.CONTENT_FILTER}"] += 1
         rows.counts["completions"] += len(got)
 
@@ -204,7 +206,8 @@ class Desk:
             (call_id, self._ledger.session, work.id, stage, sampler, judge, unit, status, reason,
              sent.attempt, sent.target, sent.endpoint, reply.model_reported if reply else None,
              reply.fingerprint if reply else None, status_code, request_id, None, sent.t_sent, sent.wall_s,
-             usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens, usage.n_reasoning_tokens, None,
+             usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens, usage.n_reasoning_tokens,
+             sent.cost_nanousd,
              bool(error and error.maybe_billed), None if kept is None else kept.decode(),
              None if kept is None else text_hash(kept), None if extra is None else canonical(extra).decode())
         )  # fmt: skip
