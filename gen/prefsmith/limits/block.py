@@ -44,8 +44,8 @@ class Block:
             next_s = held.n_out / held.limit * (KNOWN_RAMP_S if held.fell_back else RAMP_S)
         return max(0.0, next_s - (now - self._from))
 
-    def refused(self, now: float, retry_after_s: float | None, first: bool, least_s: float = 0.0) -> None:
-        """`first`: of its moment; the others only lengthen the wait, if they say so. `least_s`: what the quota says."""
+    def refused(self, now: float, retry_after_s: float | None, first: bool) -> None:
+        """`first`: of its moment; the others only lengthen the wait, if they say so."""
         self.since = now if self.since is None else self.since
         asked_s = retry_after_s if retry_after_s is not None and retry_after_s > 0 else None
         if asked_s is not None:
@@ -53,8 +53,7 @@ class Block:
                 self.capped_s = max(self.capped_s or 0.0, asked_s)
             self.hold(now + min(LONGEST_ASKED_S, asked_s))
         elif first:
-            own_s = min(LONGEST_BLOCK_S, max(FIRST_BLOCK_S, SHARE_OF_STORM * (now - self.since)))
-            self.hold(now + max(own_s, least_s))
+            self.hold(now + min(LONGEST_BLOCK_S, max(FIRST_BLOCK_S, SHARE_OF_STORM * (now - self.since))))
 
     def hold(self, until: float) -> None:
         if until > self.until:

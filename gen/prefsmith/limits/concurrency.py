@@ -9,7 +9,7 @@ hidden limit in one episode where a cut by a factor needs several.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 FIRST_PATIENCE_S: Final = 5.0
 """Doubled by every refusal, so the first try beyond a refused ceiling comes after 10 s. A failed try costs about 1.2 s
@@ -17,12 +17,6 @@ of the server's time (1 s Retry-After, then the refill): 10, 20, 40, … s lose 
 than 1 % from then on."""
 LONGEST_PATIENCE_S: Final = 300.0
 """A server that was given more room is found out within five minutes of work at the limit."""
-
-
-class _Known(NamedTuple):
-    limit: int
-    ceiling: int
-    patience_s: float
 
 
 class Concurrency:
@@ -44,7 +38,8 @@ class Concurrency:
         self._held = 0
         self._least = 1
         self._n_step = 1
-        self._unproven: _Known | None = None
+        self._proven = 0
+        self._chance = False
         self._look = self._n_clean = self._peak = 0
 
     @property
@@ -71,7 +66,6 @@ class Concurrency:
         self.failed(number)
         fresh = number >= self._episode
         if fresh:
-            self._unproven = None
             self._n_accepted = max(1, self._n_accepted)
         if number >= self._look:
             self._n_clean += 1
@@ -101,17 +95,22 @@ class Concurrency:
         self.fell_back = False
 
     def _cut(self, now: float, new: bool) -> None:
-        known = self._unproven = self._unproven or _Known(self.limit, self.ceiling, self._patience_s)
-        if self.storm:
-            # What was cut when the storm began was cut for nothing, and is needed in full when it ends.
-            self.limit, self.ceiling, self._patience_s = known
-        else:
-            if new:
-                # A try that is refused falls back to the ceiling, which was held before it: at the moment of the
-                # refusal an answer may have come whose place is not filled again, and so too few be in flight.
-                self.fell_back = self.limit > self.ceiling
-                self._least = self.ceiling if self.fell_back else 1
+        if new and not self.storm:
+            self.fell_back = self.limit > self.ceiling
+            self._chance = not self.fell_back and self._held < self._proven
+            # A try that is refused falls back to the ceiling: an answer may just have come whose place is not
+            # filled yet, and so too few be in flight.
+            self._least = self.ceiling if self.fell_back else 1
+            if self._chance:
+                # It held more a moment ago: not for the number, unless that is so again and again.
+                self._proven //= 2
+            else:
                 self._patience_s = min(LONGEST_PATIENCE_S, 2 * self._patience_s)
+        if self.storm:
+            if not self._proven:
+                # What was cut when a storm began was cut for nothing, and is needed in full when it ends.
+                self.limit = self.ceiling = self.most
+        elif not self._chance:
             self.limit = self.ceiling = min(self.most, max(self._least, self._held))
         self._since = now
         self._look_again()
@@ -120,6 +119,7 @@ class Concurrency:
         """After a round without a refusal: further at once, in doubling steps, where the last step held; beyond a
         ceiling that was refused only when it is time. Never when the limit was not reached, for then it is not what
         holds the work up."""
+        self._proven = max(self._proven, self._peak)
         saturated, trying = self._peak >= self.limit, self.limit > self.ceiling
         if saturated and trying:
             self.ceiling = self.limit
