@@ -20,7 +20,6 @@ LONGEST_ASKED_S: Final = 3600.0
 RAMP_S: Final = 1.0
 """The limit comes back evenly over a second: it costs as much as half of it at once would, and a refusal stops it after
 a few requests, not after half the limit. Also how slowly a refusal may come and still stop a storm's next probe."""
-
 KNOWN_RAMP_S: Final = 0.25
 """After a refused try, for then the limit is one that the server is known to hold."""
 

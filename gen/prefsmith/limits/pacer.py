@@ -1,7 +1,8 @@
 """Requests a minute, spread evenly: asyncio-throttle with exactly one waiter.
 
 The package's waiters poll and know no order; one is fair by itself and its polling costs nothing that shows. So a
-lane's single dispatcher awaits the permit, and whoever is first in line then goes.
+lane's single dispatcher awaits the permit, and whoever is first in line then goes. A permit that cannot be used at
+once (the limiter says wait) is let go: kept, it is one too many for the period in which it is used.
 """
 
 from __future__ import annotations
