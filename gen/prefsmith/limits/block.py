@@ -20,7 +20,6 @@ LONGEST_ASKED_S: Final = 3600.0
 RAMP_S: Final = 1.0
 """The limit comes back evenly over a second: it costs as much as half of it at once would, and a refusal stops it after
 a few requests, not after half the limit. Also how slowly a refusal may come and still stop a storm's next probe."""
-
 KNOWN_RAMP_S: Final = 0.25
 """After a refused try, for then the limit is one that the server is known to hold."""
 
@@ -44,8 +43,8 @@ class Block:
             next_s = held.n_out / held.limit * (KNOWN_RAMP_S if held.fell_back else RAMP_S)
         return max(0.0, next_s - (now - self._from))
 
-    def refused(self, now: float, retry_after_s: float | None, first: bool, least_s: float = 0.0) -> None:
-        """`first`: of its moment; the others only lengthen the wait, if they say so. `least_s`: what the quota says."""
+    def refused(self, now: float, retry_after_s: float | None, first: bool) -> None:
+        """`first`: of its moment; the others only lengthen the wait, if they say so."""
         self.since = now if self.since is None else self.since
         asked_s = retry_after_s if retry_after_s is not None and retry_after_s > 0 else None
         if asked_s is not None:
@@ -53,8 +52,7 @@ class Block:
                 self.capped_s = max(self.capped_s or 0.0, asked_s)
             self.hold(now + min(LONGEST_ASKED_S, asked_s))
         elif first:
-            own_s = min(LONGEST_BLOCK_S, max(FIRST_BLOCK_S, SHARE_OF_STORM * (now - self.since)))
-            self.hold(now + max(own_s, least_s))
+            self.hold(now + min(LONGEST_BLOCK_S, max(FIRST_BLOCK_S, SHARE_OF_STORM * (now - self.since))))
 
     def hold(self, until: float) -> None:
         if until > self.until:

@@ -9,20 +9,13 @@ hidden limit in one episode where a cut by a factor needs several.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
-FIRST_PATIENCE_S: Final = 5.0
-"""Doubled by every refusal, so the first try beyond a refused ceiling comes after 10 s. A failed try costs about 1.2 s
-of the server's time (1 s Retry-After, then the refill): 10, 20, 40, … s lose 4 % of the first two minutes and less
-than 1 % from then on."""
+FIRST_PATIENCE_S: Final = 10.0
+"""Before a try beyond a refused ceiling; doubled by each that fails, which costs about a second of the server's time
+(its Retry-After, then the refill): 10, 20, 40, … s lose 4 % of the first two minutes and less than 1 % from then on."""
 LONGEST_PATIENCE_S: Final = 300.0
 """A server that was given more room is found out within five minutes of work at the limit."""
-
-
-class _Known(NamedTuple):
-    limit: int
-    ceiling: int
-    patience_s: float
 
 
 class Concurrency:
@@ -44,7 +37,13 @@ class Concurrency:
         self._held = 0
         self._least = 1
         self._n_step = 1
-        self._unproven: _Known | None = None
+        self._before: int | None = None
+        """The limit when something was last answered that was sent after an episode."""
+        self._proven = 0
+        """What the server was seen to hold since the last episode: in flight when an answer came, less an eighth for
+        what was on its way and would be refused. An older sight counts half."""
+        self._chance = False
+        """The refusal is not for the number: more were held a moment ago. Unless that is so again and again."""
         self._look = self._n_clean = self._peak = 0
 
     @property
@@ -68,11 +67,12 @@ class Concurrency:
 
     def answered(self, now: float, number: int) -> bool:
         """Whether the server takes new work: the request was sent after the last episode began."""
-        self.failed(number)
         fresh = number >= self._episode
         if fresh:
-            self._unproven = None
             self._n_accepted = max(1, self._n_accepted)
+            self._before = None
+            self._proven = max(self._proven, self.n_in_flight - max(1, self.n_in_flight // 8))
+        self.failed(number)
         if number >= self._look:
             self._n_clean += 1
             if self._n_clean >= self.limit:
@@ -101,20 +101,28 @@ class Concurrency:
         self.fell_back = False
 
     def _cut(self, now: float, new: bool) -> None:
-        known = self._unproven = self._unproven or _Known(self.limit, self.ceiling, self._patience_s)
         if self.storm:
             # What was cut when the storm began was cut for nothing, and is needed in full when it ends.
-            self.limit, self.ceiling, self._patience_s = known
+            self.limit = self.ceiling = self._before or self.limit
         else:
             if new:
-                # A try that is refused falls back to the ceiling, which was held before it: at the moment of the
-                # refusal an answer may have come whose place is not filled again, and so too few be in flight.
-                self.fell_back = self.limit > self.ceiling
-                self._least = self.ceiling if self.fell_back else 1
-                self._patience_s = min(LONGEST_PATIENCE_S, 2 * self._patience_s)
-            self.limit = self.ceiling = min(self.most, max(self._least, self._held))
-        self._since = now
+                self._judge(now)
+            if not self._chance:
+                self.limit = self.ceiling = min(self.limit, max(self._least, self._held))
         self._look_again()
+
+    def _judge(self, now: float) -> None:
+        """What the first refusal of an episode is about."""
+        self._before = self._before or self.limit
+        self._chance = self._held < max(1, self._proven)
+        self.fell_back = self.limit > self.ceiling and not self._chance
+        # A try that is refused falls back to the ceiling: an answer may just have come whose place is not filled yet,
+        # and so too few be in flight.
+        self._least = self.ceiling if self.fell_back else 1
+        if self.fell_back:
+            self._patience_s = min(LONGEST_PATIENCE_S, 2 * self._patience_s)
+            self._since = now
+        self._proven //= 2
 
     def _grow(self, now: float) -> None:
         """After a round without a refusal: further at once, in doubling steps, where the last step held; beyond a
@@ -123,7 +131,8 @@ class Concurrency:
         saturated, trying = self._peak >= self.limit, self.limit > self.ceiling
         if saturated and trying:
             self.ceiling = self.limit
-            self._patience_s = max(2 * FIRST_PATIENCE_S, self._patience_s / 2)
+            if self._n_step > 1:  # a single step more may have been luck
+                self._patience_s = FIRST_PATIENCE_S
         if saturated and self.limit < self.most and (trying or now - self._since >= self._patience_s):
             self._n_step = 2 * self._n_step if trying else 1
             self.limit = min(self.most, self.limit + self._n_step)

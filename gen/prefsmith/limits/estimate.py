@@ -14,8 +14,7 @@ FIRST_ANSWER_TOKENS: Final = 256
 N_CAREFUL: Final = 200
 """So many answers of a sampler are estimated by the 90th percentile, for a mean of few is soon too small."""
 WEIGHT: Final = 0.02
-"""Of the newest answer in the mean, which then remembers about fifty: curator's window
-(base_online_request_processor)."""
+"""Of the newest answer in the mean, so of about fifty, as curator's (base_online_request_processor)."""
 
 
 class _Seen:

@@ -109,7 +109,7 @@ class Limiter:
                 if self._concurrency.answered(now, ticket.number):
                     self._block.answered()
             case Outcome.LIMITED | Outcome.OVERLOADED:
-                self._refused(now, ticket, outcome, quota, retry_after_s)
+                self._refused(now, ticket, outcome, retry_after_s)
             case Outcome.FAILED:
                 self.n_failed += 1
                 self._concurrency.failed(ticket.number)
@@ -164,9 +164,7 @@ class Limiter:
     def alone(self, alone: bool) -> None:
         self._breaker.alone = alone
 
-    def _refused(
-        self, now: float, ticket: Ticket, outcome: Outcome, quota: Quota | None, retry_after_s: float | None
-    ) -> None:
+    def _refused(self, now: float, ticket: Ticket, outcome: Outcome, retry_after_s: float | None) -> None:
         self.n_429 += outcome is Outcome.LIMITED
         self.n_503 += outcome is Outcome.OVERLOADED
         # A server that tells its quotas refuses for the rate, not for the number in flight.
@@ -175,7 +173,7 @@ class Limiter:
         self.n_episodes += first
         if first and not cut and not self._concurrency.storm:
             self._slow_down(now)
-        self._block.refused(now, retry_after_s, first, _empty_for_s(quota))
+        self._block.refused(now, retry_after_s, first)
 
     def _slow_down(self, now: float) -> None:
         """One refusal is chance; a second within half a minute says that requests travel so unevenly, or others take
@@ -215,14 +213,12 @@ def _of_a_minute(allowed: float | None, reset_s: float | None) -> float | None:
     return None if reset_s is not None and reset_s > LONGEST_MINUTE_S else allowed
 
 
-def _empty_for_s(quota: Quota | None) -> float:
+def _empty_for_s(quota: Quota) -> float:
     """How long nothing is left, as the server tells it; 0 when something is, or when it fills evenly.
 
     A bucket that fills evenly and is empty is whole again after its full minute, and has the next unit at once; any
     other time is the end of a fixed window.
     """
-    if quota is None:
-        return 0.0
     waits_s = [
         min(reset_s, LONGEST_ASKED_S)
         for left, reset_s in (
