@@ -6,6 +6,7 @@ Secrets are named by environment variable and never stand here. Nothing here ope
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,11 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 def listed(value: Any) -> Any:
     """One value is short for a list of it."""
     return value if isinstance(value, list | tuple) else [value]
+
+
+def dated(value: Any) -> Any:
+    """YAML reads a version such as 2024-10-21 as a date."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 class Strict(BaseModel):
@@ -51,14 +57,14 @@ class Script(Strict):
 class Azure(Strict):
     """Makes the addresses under `urls:` those of Azure OpenAI resources, such as https://NAME.openai.azure.com."""
 
-    api_version: Annotated[str, Field(min_length=1)]
+    api_version: Annotated[str, Field(min_length=1), BeforeValidator(dated)]
     """The API's version, such as 2024-10-21."""
     deployment: str | None = None
     """Name of the deployment; by default the model's name is taken for it."""
 
 
 class Abilities(Strict):
-    """What the models of an endpoint can do, as far as it is known; what is left out here is found out by asking."""
+    """What the models of an endpoint can do, as far as it is known; what is left out is not ruled out."""
 
     n: bool | None = None
     """Whether several choices can be asked for in one request."""
@@ -67,7 +73,7 @@ class Abilities(Strict):
     logprobs: bool | None = None
     """Whether replies can hold the log-probabilities of their tokens."""
     seed: bool | None = None
-    """Whether a seed is accepted and heeded; false: none is sent."""
+    """Whether a seed is accepted; false: none is sent."""
     reasoning: Literal["reasoning_content", "reasoning", "think", "none"] | None = None
     """Where the model's thoughts stand: in a field of their own, or before `</think>` in the text."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from pydantic import ValidationError
 
@@ -78,7 +80,7 @@ def test_azure_has_the_deployment_in_its_url_and_the_key_in_its_own_header(ask, 
     assert named.paths == ["/openai/deployments/mine/chat/completions"]
 
 
-def test_azure_says_its_version(ask, completion):
+def test_azure_says_its_version_which_yaml_takes_for_a_date(ask, completion):
     queries = []
 
     async def answer(call):
@@ -87,7 +89,7 @@ def test_azure_says_its_version(ask, completion):
         queries.append(dict(call.query))
         return web.json_response(completion("x"))
 
-    ask(answer, key_env="FARM_KEY", azure={"api_version": "2024-10-21"})
+    ask(answer, key_env="FARM_KEY", azure={"api_version": date(2024, 10, 21)})
     assert queries == [{"api-version": "2024-10-21"}]
 
 
