@@ -28,6 +28,8 @@ from prefsmith.stages.landing import Desk, Landed, Sent
 
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_BACKOFF_S: Final = 30.0
+PROBED_S: Final = 2.0
+"""A call that failed while its endpoint was down goes to the back for so long: it may be what brings it down."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,9 @@ class Attempts:
             reply: Reply | CallFailed = await line.backend.send(asked)
         except CallFailed as e:
             reply = e
+        except Exception:
+            lane.back(taken, Outcome.REFUSED)  # a bug: it ends the run, which must not wait for this call
+            raise
         wall_s = time.monotonic() - started
         sent = Sent(line.backend.target, line.backend.endpoint, job.n_sent, t_sent, wall_s)
         if isinstance(reply, CallFailed):
@@ -144,7 +149,8 @@ class Attempts:
             return None
         job.failed_at = line
         if error.stops_endpoint or outcome is Outcome.OVERLOADED or line.limiter.down:
-            return Again(0.0)  # the endpoint's fault, not the call's: its limiter says when
+            # The endpoint's fault, not the call's: its limiter says when.
+            return Again(PROBED_S * random.uniform(0.5, 1) if line.limiter.down else 0.0)
         job.n_failed += 1
         if job.n_failed >= self.most_failed:
             return None

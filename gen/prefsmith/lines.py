@@ -25,7 +25,9 @@ class Line(Generic[Job]):
         self.backend = backend
         self.weight = weight
         can = backend.capabilities()
-        self.limiter = Limiter(concurrency=can.concurrency, rpm=can.rpm, tpm=can.tpm, now=now, alone=True)
+        self.limiter = Limiter(
+            concurrency=can.concurrency, rpm=can.rpm, tpm=can.tpm, now=now, alone=True, gentle=can.remote
+        )
         self.heap: list[tuple[int, int, int, Job]] = []
         self.stopped: CallFailed | None = None
         self.n_failed = 0
@@ -48,6 +50,8 @@ class Line(Generic[Job]):
         """One request of about so many tokens may be sent now."""
         wait_s = self.limiter.wait_s(now, n_tokens)
         if wait_s > 0:
+            # A permit that is kept through a block would come on top of those of the time after it.
+            self._permit = False
             self._later(wait_s)
             return False
         if self.limiter.rpm is None or self._permit:

@@ -220,7 +220,7 @@ class Capabilities:
 
     `knows`: the fields of Sampling that the server understands, each of which is sent in every request.
     `n_per_request`: most choices that one request may ask for. `n_ctx_tokens`: prompt and answer together. `rpm` and
-    `tpm`: requests and tokens a minute, None when not known.
+    `tpm`: requests and tokens a minute, None when not known. `remote`: others use it too, so it is begun with gently.
     """
 
     knows: frozenset[str]
@@ -230,6 +230,7 @@ class Capabilities:
     control_tokens: tuple[str, ...] = ()
     rpm: float | None = None
     tpm: float | None = None
+    remote: bool = False
 
 
 class Backend(Protocol):

@@ -6,7 +6,7 @@ the storm has lasted, so that the time lost after its end is at most that share.
 
 from __future__ import annotations
 
-from math import ceil, log2
+from math import ceil, inf, log2
 from typing import Final
 
 from prefsmith.limits.concurrency import Concurrency
@@ -25,13 +25,14 @@ KNOWN_RAMP_S: Final = 0.25
 
 
 class Block:
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, gentle: bool) -> None:
+        """`gentle`: also the very start is a ramp, in which a server can tell its limits before they are passed."""
         self.until = now
         self.since: float | None = None
         """The first refusal since a usable answer."""
         self.capped_s: float | None = None
         """The longest Retry-After that was more than `LONGEST_ASKED_S`."""
-        self._from = now
+        self._from = now if gentle else -inf
 
     def wait_s(self, now: float, held: Concurrency) -> float:
         if now < self.until:

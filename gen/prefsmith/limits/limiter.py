@@ -55,10 +55,12 @@ class Ticket(NamedTuple):
 class Limiter:
     """One per endpoint. Every ticket must come back once."""
 
-    def __init__(self, *, concurrency: int, rpm: float | None, tpm: float | None, now: float, alone: bool) -> None:
+    def __init__(
+        self, *, concurrency: int, rpm: float | None, tpm: float | None, now: float, alone: bool, gentle: bool = True
+    ) -> None:
         self._concurrency = Concurrency(now, concurrency)
         self._breaker = Breaker(alone=alone)
-        self._block = Block(now)
+        self._block = Block(now, gentle=gentle)
         self._bucket: Bucket | None = None
         self._declared = Quota(rpm=rpm, tpm=tpm)
         self.rpm, self.tpm = rpm, tpm
