@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
-from answers import is_question, n_tokens, text_of, verdict_of
+from answers import is_question, n_tokens, number_of, text_of, verdict_of
 
 FAULTS = (
     ("429", 0.05),
@@ -42,9 +42,11 @@ class Settings:
     spread: float = 0.4
     """Sigma of the logarithm."""
     rpm: int | None = None
-    """Most requests in `window_s`, told in headers."""
+    """Requests a minute, told in headers."""
     tpm: int | None = None
+    """Tokens a minute."""
     window_s: float = 60.0
+    """Length of the sliding window; a short one lets less of a minute's quota through at once."""
     hidden: int | None = None
     """Most in flight, told by nothing but the 429 above it."""
     faults: int | None = None
@@ -70,35 +72,41 @@ class Answer(NamedTuple):
 
 
 def _refusal(retry_after_s: float | None, headers: bytes = b"", fault: str = "-") -> Answer:
-    wait = b"" if retry_after_s is None else b"retry-after: %g\r\n" % retry_after_s
+    wait = b"" if retry_after_s is None else b"retry-after: %g\r\n" % round(retry_after_s, 3)
     return Answer(429, ERROR % (b"Rate limit reached", b"rate_limit_error"), headers + wait, fault)
 
 
 class Window:
-    """What was let in during the last so many seconds."""
+    """What was let in during the last so many seconds; `a_minute` is what the headers say."""
 
-    def __init__(self, most: int, length_s: float) -> None:
-        self.most, self._length_s, self._sum = most, length_s, 0
+    def __init__(self, a_minute: int, length_s: float) -> None:
+        self._a_minute, self._length_s, self._sum = a_minute, length_s, 0
+        self._most = round(a_minute * length_s / 60)
         self._kept: deque[tuple[float, int]] = deque()
 
     def left(self, now: float) -> int:
         while self._kept and self._kept[0][0] <= now - self._length_s:
             self._sum -= self._kept.popleft()[1]
-        return self.most - self._sum
+        return self._most - self._sum
 
     def take(self, now: float, n: int) -> None:
         self._kept.append((now, n))
         self._sum += n
 
-    def reset_s(self, now: float) -> float:
-        """Until the oldest leaves."""
-        return self._kept[0][0] + self._length_s - now if self._kept else 0.0
+    def room_at(self, n: int) -> float:
+        """When there will be room for so much, by the clock of `left`."""
+        room = self._most - self._sum
+        for t, taken in self._kept:
+            room += taken
+            if room >= n:
+                return t + self._length_s
+        return self._length_s
 
     def headers(self, now: float, what: bytes) -> bytes:
-        return (
-            b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %.3fs\r\n"
-            % (what, self.most, what, max(0, self.left(now)), what, max(0.0, self.reset_s(now)))
-        )  # fmt: skip
+        left = max(0, self.left(now))
+        reset_s = self._kept[0][0] + self._length_s - now if self._kept else 0.0
+        values = (what, self._a_minute, what, left, what, reset_s)
+        return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %.3fs\r\n" % values
 
 
 class Account:
@@ -153,13 +161,10 @@ class Account:
         self.statuses[answer.status] += 1
         self.faulted[answer.fault] += 1
         if self._log is not None:
-            place = (self.n_requests, time.time(), latency_s, answer.status, answer.fault.encode(), n_prompt)
+            counted = (n_prompt, n_completion, self.in_flight + (answer.status != 429))
+            place = (self.n_requests, time.time(), latency_s, answer.status, answer.fault.encode(), *counted)
             what = b"verdict" if is_question(content) else b"sample"
-            line = b"%d\t%.4f\t%.4f\t%d\t%b\t%d\t%d\t%d\t%b\t%b\n"
-            os.write(
-                self._log,
-                line % (*place, n_completion, self.in_flight + (answer.status != 429), what, content[:110].encode()),
-            )
+            os.write(self._log, b"%d %.4f %.4f %d %b %d %d %d %b %d\n" % (*place, what, number_of(content)))
         return answer, 0.0 if answer.status == 429 else latency_s
 
     def _refused(self, now: float, n: int) -> Answer | None:
@@ -170,7 +175,7 @@ class Account:
             return _refusal(settings.retry_after_s)
         for window, wanted in ((self._rpm, 1), (self._tpm, n)):
             if window is not None and window.left(now) < wanted:
-                return _refusal(window.reset_s(now) + 0.001, self._headers(now))
+                return _refusal(max(0.0, window.room_at(wanted) - now) + 0.001, self._headers(now))
         for window, wanted in ((self._rpm, 1), (self._tpm, n)):
             if window is not None:
                 window.take(now, wanted)

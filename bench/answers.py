@@ -12,10 +12,11 @@ from zlib import crc32
 
 TEMPERATURES = (0.3, 0.7, 1.0, 1.3)
 WORD = "willows"
-MODEL = "fake-1"
+MODEL, JUDGE = "fake-1", "fake-judge-1"
 HEAVY = "At length: "
 """A prompt that begins so is ten times as long as others, and so are its answers."""
-_COLD = 0.9
+COLD = 0.9
+_NUMBER = "village number "
 _TIED_OF = 4
 _TALK = "the river runs past an old stone mill where children fish and nobody counts the hours until evening " * 40
 _FORMS = [_TALK[i * 7 % 90 :][: 111 + 4 * i] for i in range(64)]
@@ -26,8 +27,14 @@ _BEGIN, _END = "BEGIN ANSWER", "\nEND ANSWER"
 
 def prompt_of(i: int, heavy: bool = False) -> str:
     """The `i`-th prompt, of about 100 characters; heavy: ten times that."""
-    text = f"Tell me in three sentences what a traveller should know about village number {i} before noon."
+    text = f"Tell me in three sentences what a traveller should know about {_NUMBER}{i} before noon."
     return f"{HEAVY}{text} {_TALK[: 9 * len(text)]}" if heavy else text
+
+
+def number_of(content: str) -> int:
+    """Which prompt a request is about; -1 for one that is about none."""
+    at = content.find(_NUMBER)
+    return int(content[at + len(_NUMBER) :].split(" ", 1)[0]) if at >= 0 else -1
 
 
 def is_tied(prompt: str) -> bool:
@@ -39,7 +46,7 @@ def text_of(prompt: str, temperature: float, seed: int, index: int) -> str:
     of_prompt = crc32(prompt.encode())
     drawn = crc32(b"%d %d %d" % (temperature * 1000, seed, index), of_prompt)
     talk = (_LONG if prompt.startswith(HEAVY) else _FORMS)[drawn & 63]
-    word = WORD if temperature < _COLD and of_prompt % _TIED_OF else "poplars"
+    word = WORD if temperature < COLD and of_prompt % _TIED_OF else "poplars"
     return f"{drawn:08x} {word} {talk}"
 
 
