@@ -49,9 +49,9 @@ class Sizes(NamedTuple):
 
 
 TINY = Sizes(
-    cpu_prompts=20, at_a_time=((64, 0.05),), many=(64,), few_prompts=20, most_prompts=40, slots_prompts=40, rpm=6000, rpm_prompts=20, hidden=8,
-    hidden_prompts=20, tpm=6_000_000, heavy_prompts=44, fault_prompts=20, calm_s=0.5, storm_s=0.5, outage_s=0.5,
-    storm_prompts=80, budget_prompts=60, budget_slots=20, capped_requests=100,
+    cpu_prompts=20, at_a_time=((64, 0.05),), many=(64,), few_prompts=20, most_prompts=40, slots_prompts=40,
+    rpm=6000, rpm_prompts=20, hidden=8, hidden_prompts=20, tpm=6_000_000, heavy_prompts=44, fault_prompts=20,
+    calm_s=0.5, storm_s=0.5, outage_s=0.5, storm_prompts=80, budget_prompts=60, budget_slots=20, capped_requests=100,
 )  # fmt: skip
 CPU_GOAL = 0.5
 STATIC_GOAL = 0.3
@@ -60,7 +60,7 @@ MEMORY_MB, GROWTH_MB, IN_FLIGHT = 100.0, 1.0, 90.0
 
 def cpu(farm: Farm, sizes: Sizes, repeat: int) -> list[Row]:
     return [
-        *each_request(farm, sizes.cpu_prompts, repeat),
+        *each_request(farm, sizes, repeat),
         *many(farm, sizes),
         *memory(farm, sizes),
         *slots(farm, sizes),
