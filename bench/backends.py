@@ -1,6 +1,7 @@
 """Ours and what people write, over one loopback stub: `python bench/backends.py [--only cpu limits ...] [--repeat N]`.
 
-    cpu      CPU a request at 64 and 256 at a time, 1,024 and 4,096 at a time, memory, slots in use
+    cpu      CPU a request at 64 and 256 at a time
+    slots    1,024 and 4,096 at a time, memory, slots in use
     limits   a known rate, a hidden one, heavy requests between light ones
     faults   429, 500, resets, hangs and unusable answers
     storm    nothing but 429 for a while; nobody listening for a while
@@ -59,15 +60,6 @@ MEMORY_MB, GROWTH_MB, IN_FLIGHT = 100.0, 1.0, 90.0
 
 
 def cpu(farm: Farm, sizes: Sizes, repeat: int) -> list[Row]:
-    return [
-        *each_request(farm, sizes, repeat),
-        *many(farm, sizes),
-        *memory(farm, sizes),
-        *slots(farm, sizes),
-    ]
-
-
-def each_request(farm: Farm, sizes: Sizes, repeat: int) -> list[Row]:
     """Rounds of every program, less what each costs with one prompt; ratios are taken within a round."""
     who = (OURS, *SCRIPTS)
     rounds: list[dict[tuple[str, int], float]] = []
@@ -124,7 +116,7 @@ def memory(farm: Farm, sizes: Sizes) -> list[Row]:
     ]
 
 
-def slots(farm: Farm, sizes: Sizes) -> list[Row]:
+def in_use(farm: Farm, sizes: Sizes) -> list[Row]:
     """Over the time from the first request to the last answer."""
     rows = []
     for who in (OURS, "sdk", "sdk-aio"):
@@ -142,6 +134,7 @@ def _hwm_mb(one: Spent) -> float:
 def main() -> int:
     sections: dict[str, Callable[[Farm, Sizes], Sequence[Row]]] = {
         "cpu": lambda farm, sizes: cpu(farm, sizes, args.repeat),
+        "slots": lambda farm, sizes: [*many(farm, sizes), *memory(farm, sizes), *in_use(farm, sizes)],
         "limits": pressure.limits,
         "faults": pressure.faults,
         "storm": pressure.storm,
