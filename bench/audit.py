@@ -144,7 +144,7 @@ def _is_between(pair: tuple[str, str], ends: tuple[set[str], set[str]]) -> bool:
 
 def max_attempt(folder: Path) -> int:
     with closing(_opened(folder / "ledger.db")) as db:
-        return int(db.execute("SELECT max(attempt) FROM call").fetchone()[0])
+        return int(db.execute("SELECT coalesce(max(attempt), 0) FROM call").fetchone()[0])
 
 
 def _opened(path: Path) -> sqlite3.Connection:

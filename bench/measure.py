@@ -33,6 +33,7 @@ REFERENCE_US = 1950.0
 ASKED = 5
 """Requests of a prompt: 4 samples and 1 verdict."""
 _STALE_S, _LONG_S = 15.0, 2.0
+_OUTAGE_S = 60.0
 
 
 class Cost(NamedTuple):
@@ -100,10 +101,18 @@ class Served:
         return self._call("GET", "/stats")
 
     def _call(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
-        with closing(HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
-            connection.request(method, path, body)
-            answer: dict[str, Any] = json.loads(connection.getresponse().read())
-            return answer
+        """Waits for the end of an outage: a job may have given up before it."""
+        until = time.monotonic() + _OUTAGE_S
+        while True:
+            with closing(HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+                try:
+                    connection.request(method, path, body)
+                    answer: dict[str, Any] = json.loads(connection.getresponse().read())
+                    return answer
+                except ConnectionError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.1)
 
     def __enter__(self) -> Served:
         return self
