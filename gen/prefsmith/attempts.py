@@ -34,12 +34,11 @@ PROBED_S: Final = 2.0
 
 @dataclass(slots=True)
 class Job:
-    """A call of an open prompt on its way. `n_failed`: attempts that count against it; `most`: what it has reserved, or
-    what it would, of the budget; `failed_at`: the endpoint that failed it last."""
+    """A call of an open prompt on its way. `n_failed`: attempts that count against it, and not against its endpoint;
+    `most`: what it has reserved, or would, of the budget; `failed_at`: the endpoint that failed it last."""
 
     prompt: Open
     call: Sampled | Asked
-    n_sent: int = 0
     n_failed: int = 0
     most: int = 0
     asked: Request | None = None
@@ -92,7 +91,6 @@ class Attempts:
         job, line = taken.job, taken.line
         asked = self._asked(job)
         job.asked = None
-        job.n_sent += 1
         t_sent, started = time.time(), time.monotonic()
         try:
             reply: Reply | CallFailed = await line.backend.send(asked)
@@ -102,10 +100,13 @@ class Attempts:
             lane.back(taken, Outcome.REFUSED)  # a bug: it ends the run, which must not wait for this call
             raise
         wall_s = time.monotonic() - started
-        sent = Sent(line.backend.target, line.backend.endpoint, job.n_sent, t_sent, wall_s)
+        backend, price = line.backend, lane.price
+        cost = None if price is None or isinstance(reply, CallFailed) else cost_nanousd(price, reply.usage)
+        sent = Sent(backend.target, backend.endpoint, job.n_failed + 1, t_sent, wall_s, cost)
         if isinstance(reply, CallFailed):
             return self._failed(lane, taken, reply, sent)
-        self.slowest_s = max(self.slowest_s, wall_s)
+        if wall_s > self.slowest_s:
+            self.slowest_s = wall_s
         return self._answered(lane, taken, asked, reply, sent)
 
     def _answered(self, lane: Lane[Job], taken: Taken[Job], asked: Request, reply: Reply, sent: Sent) -> Landed:
@@ -113,18 +114,20 @@ class Attempts:
         work, known, n_new = job.prompt.work, job.prompt.known, usage.n_completion_tokens or 0
         n_tokens = None if usage.n_prompt_tokens is None else usage.n_prompt_tokens + n_new
         lane.back(taken, Outcome.OK, n_tokens=n_tokens, quota=reply.quota)
-        self._estimate.observe(_sampler(job.call), usage, len(reply.choices))
-        cost = None if lane.price is None else cost_nanousd(lane.price, usage)
-        sent = sent._replace(cost_nanousd=cost)
+        if taken.line.limiter.tpm is not None:
+            self._estimate.observe(_sampler(job.call), usage, len(reply.choices))
         if self.purse is not None:
             self.purse.came(rows, job.most, usage, lane.price)
             self._money_came()
-        self.progress.n_calls_ok += 1
-        self.progress.n_tokens += n_new
-        self.progress.spent_nanousd += cost or 0
-        self.progress.n_unpriced += cost is None
+        progress = self.progress
+        progress.n_calls_ok += 1
+        progress.n_tokens += n_new
+        if sent.cost_nanousd is None:
+            progress.n_unpriced += 1
+        else:
+            progress.spent_nanousd += sent.cost_nanousd
         if isinstance(job.call, Sampled):
-            self.progress.n_completions += len(reply.choices)
+            progress.n_completions += len(reply.choices)
             return self.desk.sampled(rows, work, known, job.call, reply, sent, asked.seed)
         return self.desk.judged(rows, work, known, job.call, reply, sent)
 
@@ -140,7 +143,6 @@ class Attempts:
         self.progress.n_calls_failed[error.reason] += 1
         if outcome is Outcome.LIMITED:
             rows.counts[f"http.429.{line.backend.endpoint}.{int(sent.t_sent) // 60}"] += 1
-            job.n_sent -= 1  # it has no row
             return Again(0.0)
         landed = self.desk.failed(rows, job.prompt.work, job.prompt.known, job.call, error, sent)
         if final:

@@ -124,6 +124,11 @@ class Limiter:
             cost = n_tokens if n_tokens is not None else 0 if free else ticket.n_tokens
             self._bucket.refund(now, ticket.n_tokens - cost)
 
+    def has_room(self, n: int) -> bool:
+        """For so many more in flight."""
+        held = self._concurrency
+        return held.n_in_flight + n <= held.limit
+
     @property
     def n_in_flight(self) -> int:
         return self._concurrency.n_in_flight
