@@ -49,6 +49,8 @@ class Engine:
         self._view, self._plan, self._ledger = view, view.plan, ledger
         self._lanes, self._pool, self._settings = lanes, pool, settings
         self._desk, self._purse = Desk(ledger), purse
+        if purse is not None:
+            purse.n_slots = sum(lane.limit for lane in lanes.values())
         self._exit: int | None = None
         self._error: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -103,8 +103,9 @@ def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
     out = {}
     for key, by in resolution.lanes.items():
         endpoint = recipe.endpoints.get(by.endpoint_name)
-        scripted = endpoint is not None and endpoint.script is not None
-        price = FREE if scripted else table.price_of(by.endpoint_name, by.wire_model)
+        price = table.price_of(by.endpoint_name, by.wire_model)
+        if price is None and endpoint is not None and endpoint.script is not None:
+            price = FREE
         if price is None and recipe.budget is not None and recipe.budget.usd is not None:
             raise UsageError(f"budget: {table.unknown(by.endpoint_name, by.wire_model)}; or give a budget in tokens")
         out[key] = Pool(tuple(by.make()), price)
