@@ -28,6 +28,8 @@ from prefsmith.stages.landing import Desk, Landed, Sent
 
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_BACKOFF_S: Final = 30.0
+STRAY_S: Final = 0.5
+"""After a 429; when it was not just this call's bad luck, its endpoint's limiter waits longer."""
 PROBED_S: Final = 2.0
 """A call that failed while its endpoint was down goes to the back for so long: it may be what brings it down."""
 
@@ -143,7 +145,7 @@ class Attempts:
         self.progress.n_calls_failed[error.reason] += 1
         if outcome is Outcome.LIMITED:
             rows.counts[f"http.429.{line.backend.endpoint}.{int(sent.t_sent) // 60}"] += 1
-            return Again(0.0)
+            return Again(STRAY_S * random.uniform(0.5, 1))
         landed = self.desk.failed(rows, job.prompt.work, job.prompt.known, job.call, error, sent)
         if final:
             return landed
@@ -152,7 +154,7 @@ class Attempts:
         job.failed_at = line
         if error.stops_endpoint or outcome is Outcome.OVERLOADED or line.limiter.down:
             # The endpoint's fault, not the call's: its limiter says when.
-            return Again(PROBED_S * random.uniform(0.5, 1) if line.limiter.down else 0.0)
+            return Again((PROBED_S if line.limiter.down else STRAY_S) * random.uniform(0.5, 1))
         job.n_failed += 1
         if job.n_failed >= self.most_failed:
             return None
