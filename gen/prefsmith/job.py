@@ -84,7 +84,9 @@ def _carried_out(
 ) -> int:  # fmt: skip
     _check_columns(ledger, view, say)
     ledger.begin_session(_remember(ledger, recipe, view), VERSION)
-    settings = Settings(recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict, recipe.patience_s)
+    settings = Settings(
+        recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict, recipe.patience_s, recipe.staged
+    )
     try:
         code = asyncio.run(session(ledger, view, pools, settings, on_progress, say, _purse(recipe, ledger)))
         for written in export_into(ledger, ledger.folder, recipe.export) if _to_export(ledger, code, say) else ():
