@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import orjson
+import yaml
 
 from prefsmith.backends.scripted import Scripted
 from prefsmith.engine import Settings
@@ -45,6 +49,18 @@ def recipe(folder: Path, n: int = 20, judge: Any = MARK, **more: Any) -> Recipe:
 def logged(folder: Path) -> list[dict[str, Any]]:
     log = folder / "log"
     return [orjson.loads(line) for line in log.read_bytes().splitlines()] if log.exists() else []
+
+
+def started(folder: Path, n_sent: int, **more: Any) -> subprocess.Popen[str]:
+    """`prefsmith run` as a process of its own, with so many requests sent."""
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(described_run(folder, 400, **more)))
+    command = (sys.executable, "-m", "prefsmith", "run", "recipe.yaml", "-o", "out", "--quiet")
+    child = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    for _ in range(2000):
+        if len(logged(folder)) >= n_sent or child.poll() is not None:
+            break
+        time.sleep(0.01)
+    return child
 
 
 def rows(folder: Path, sql: str) -> list[Any]:

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from runs import count, described_run, logged, recipe, rows
+from runs import count, logged, recipe, rows, started
 
 from prefsmith.job import run_job
-
-
-def started(folder: Path, n_sent: int, **more: Any) -> subprocess.Popen[str]:
-    """`prefsmith run` as a process of its own, with so many requests sent."""
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(described_run(folder, 400, **more)))
-    command = (sys.executable, "-m", "prefsmith", "run", "recipe.yaml", "-o", "out", "--quiet")
-    child = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    for _ in range(2000):
-        if len(logged(folder)) >= n_sent or child.poll() is not None:
-            break
-        time.sleep(0.01)
-    return child
 
 
 @pytest.mark.parametrize(("caught", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -18,7 +18,7 @@ from prefsmith.ledger.writer import Rows
 from prefsmith.limits import Outcome, TokenEstimate
 from prefsmith.lines import Line
 from prefsmith.prices import cost_nanousd
-from prefsmith.progress import Progress
+from prefsmith.progress import Progress, Spending
 from prefsmith.purse import Purse
 from prefsmith.reasons import FINAL_CALL, Reason
 from prefsmith.records import Reply, Request
@@ -67,6 +67,10 @@ class Attempts:
     short: set[Lane[Job]] = field(default_factory=set)
     slowest_s: float = 0.0
     _estimate: TokenEstimate = field(default_factory=TokenEstimate)
+
+    def __post_init__(self) -> None:
+        if self.purse is not None:
+            self._money_came()
 
     def cost(self, job: Job) -> float:
         """About how many tokens a call will take."""
@@ -161,6 +165,9 @@ class Attempts:
         return Again(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (job.n_failed - 1)) * random.uniform(0.5, 1))
 
     def _money_came(self) -> None:
+        assert self.purse is not None
+        of = self.purse.budget
+        self.progress.budget = Spending(self.purse.unit, of.spent + of.maybe, of.cap)
         for lane in self.short:
             lane.wake()
         self.short.clear()

@@ -25,7 +25,7 @@ from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection, ingest, stored_stream
 from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.prices import FREE, PriceTable, nanousd_of
-from prefsmith.purse import Purse
+from prefsmith.purse import Billed, Purse, settle
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.session import OnProgress, Pool, Say, session
@@ -38,9 +38,13 @@ from prefsmith.version import VERSION
 
 
 def run_job(
-    recipe: Recipe, folder: Path, *, change: bool = False, on_progress: OnProgress | None = None, say: Say = print
-) -> int:
-    """Carry a recipe out in a folder, or go on with it. Returns the exit code; raises PrefsmithError."""
+    recipe: Recipe, folder: Path, *, change: bool = False, billed: Billed | None = None,
+    on_progress: OnProgress | None = None, say: Say = print,
+) -> int:  # fmt: skip
+    """Carry a recipe out in a folder, or go on with it. Returns the exit code; raises PrefsmithError.
+
+    `billed`: the user's word on what the folder holds as maybe billed.
+    """
     resolution = resolve(recipe)
     for note in resolution.notes:
         say(note)
@@ -50,10 +54,14 @@ def run_job(
         _same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
         _tell_set_aside(ledger, view.selection, say)
+        _settle(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, view, pools, on_progress, say)
 
 
-def judge_job(recipe: Recipe, folder: Path, *, on_progress: OnProgress | None = None, say: Say = print) -> int:
+def judge_job(
+    recipe: Recipe, folder: Path, *, billed: Billed | None = None, on_progress: OnProgress | None = None,
+    say: Say = print,
+) -> int:  # fmt: skip
     """Judge what a folder holds by other judges or rules; samples nothing and needs no generator's key."""
     resolution = resolve(recipe, sampling=False)
     with Ledger.create(folder) as ledger:
@@ -62,6 +70,7 @@ def judge_job(recipe: Recipe, folder: Path, *, on_progress: OnProgress | None = 
             kept, selection = before.view.plan, before.view.selection
         pools = _pools(recipe, resolution)
         plan = replace(bind(resolution, ledger), cells=kept.cells, samples=False)
+        _settle(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, _view(recipe, plan, selection), pools, on_progress, say)
 
 
@@ -121,6 +130,15 @@ def _purse(recipe: Recipe, ledger: Ledger) -> Purse | None:
     if budget.usd is not None:
         return Purse.of(ledger.db, "nanousd", nanousd_of(budget.usd))
     return Purse.of(ledger.db, "tokens", budget.tokens or 0)
+
+
+def _settle(ledger: Ledger, recipe: Recipe, billed: Billed | None, say: Say) -> None:
+    if billed is None:
+        return
+    if recipe.budget is not None and (billed.unit == "nanousd") != (recipe.budget.usd is not None):
+        unit = "tokens" if recipe.budget.usd is None else "USD"
+        raise UsageError(f"--maybe-billed: got {billed}, but the budget is in {unit}; say it in {unit} too")
+    say(f"held as maybe billed: {settle(ledger, billed)}; {billed} from now on, as you say")
 
 
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:

@@ -93,6 +93,14 @@ def nanousd_of(usd: float) -> int:
     return int(Decimal(repr(usd)) * NANO)
 
 
+def dollars(nanousd: float) -> str:
+    """A sum for people: cents from a dollar on, four decimals below it, and never $0 for what is more."""
+    usd = nanousd / NANO
+    if 0 < usd < 0.0001:
+        return "<$0.0001"
+    return f"${usd:,.2f}" if usd >= 1 or not nanousd else f"${usd:.4f}"
+
+
 def _up(total: int) -> int:
     return -(-total // PER)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from prefsmith.outcomes import Judged
 
@@ -13,6 +13,14 @@ ENOUGH_VERDICTS: Final = 200
 """Below this many verdicts a share says little."""
 _FEW_VERDICTS: Final = 20
 """So many say enough when sessions before have said the same."""
+
+
+class Spending(NamedTuple):
+    """Where a folder stands under its budget: `counted` of `cap` is spent, or held because it may have been billed."""
+
+    unit: Literal["nanousd", "tokens"]
+    counted: int
+    cap: int
 
 
 @dataclass(slots=True)
@@ -36,6 +44,8 @@ class Progress:
     spent_nanousd: int = 0
     n_unpriced: int = 0
     """Replies whose price or tokens are not known; what they cost is not in `spent_nanousd`."""
+    budget: Spending | None = None
+    """The folder's, all its sessions together; None without a budget."""
     n_owed: int = 0
     elapsed_s: float = 0.0
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.writer import GROUP_CALLS, Rows
 from prefsmith.limits import Budget, Standing
-from prefsmith.prices import FREE, Price, cost_nanousd, most_nanousd
+from prefsmith.prices import FREE, Price, cost_nanousd, dollars, most_nanousd
 from prefsmith.records import Request, Usage, canonical
 
 Unit = Literal["nanousd", "tokens"]
@@ -23,6 +24,26 @@ _SPENT: Final = {
 }
 _BODY_BYTES: Final = 1024
 """A request's body beside its messages and tools: names and values of the sampling parameters."""
+
+
+class Billed(NamedTuple):
+    """What the provider's bill says, by the user's word, of calls whose price never came back."""
+
+    unit: Unit
+    n: int
+
+    def __str__(self) -> str:
+        return dollars(self.n) if self.unit == "nanousd" else f"{self.n:,} tokens"
+
+
+def settle(ledger: Ledger, billed: Billed) -> Billed:
+    """Let the user's word stand for what the ledger held as maybe billed; returns that. For a session's start, when
+    nothing is out."""
+    name = counter(billed.unit)
+    held = ledger.counters().get(name, 0)
+    with ledger.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO counter VALUES(?, ?)", (name, billed.n))
+    return Billed(billed.unit, held)
 
 
 class Purse:

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from prefsmith.cli.flags import DEMO, formats_of, known_judges, pairing_of, recipe_of, rejudged
+from prefsmith.cli.flags import DEMO, billed_of, formats_of, known_judges, pairing_of, recipe_of, rejudged
 from prefsmith.cli.parser import parse
 from prefsmith.errors import UsageError
+from prefsmith.purse import Billed
 from prefsmith.recipe import GRADERS, Budget, Pairing, Recipe
 
 FILE = ("p.jsonl", "--gen", "openai:m", "--judge", "number")
@@ -101,6 +102,15 @@ def test_a_budget_replaces_that_of_the_recipe_whatever_its_unit(tmp_path: Path) 
 
 def test_a_budget_of_nothing_is_refused() -> None:
     assert "--budget: budget.usd: got 0.0, expected greater than 0" in refused(*FILE, "--budget", "$0")
+
+
+def test_a_word_on_held_money_is_in_either_unit_and_may_be_nothing() -> None:
+    for typed, said in (("0usd", Billed("nanousd", 0)), ("$1.5", Billed("nanousd", 1_500_000_000))):
+        assert billed_of(parse(["run", *FILE, "--maybe-billed", typed])) == said
+    assert billed_of(parse(["judge", "r", "--maybe-billed", "2ktok"])) == Billed("tokens", 2000)
+    assert billed_of(parse(["run", *FILE])) is None
+    with pytest.raises(UsageError, match="--maybe-billed"):
+        parse(["plan", *FILE, "--maybe-billed", "0usd"])
 
 
 def test_rejudging_may_have_another_budget() -> None:

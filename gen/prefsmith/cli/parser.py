@@ -63,9 +63,11 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         added[word].set_defaults(command=getattr(commands, word))
         added[word].add_argument("--traceback", action="store_true", help="after an error, show the whole way to it")
     _add_run(added["run"])
+    _add_billed(added["run"])
     _add_run(added["plan"])
     _add_run(added["doctor"])
     _add_judge(added["judge"])
+    _add_billed(added["judge"])
     _add_export(added["export"])
     _add_readers(added)
     return parser, added
@@ -147,12 +149,21 @@ def _add_to(parser: ArgumentParser) -> None:
 def _add_rest(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as sample.0.n=4")
-    add("--budget", type=_budget, metavar="5usd|2Mtok", help="the most that this folder may cost: $5, 5usd, 200ktok")
+    add("--budget", type=_sum, metavar="5usd|2Mtok", help="the most that this folder may cost: $5, 5usd, 200ktok")
     add("--prices", metavar="FILE", help="your own prices, a TOML file; they win over the shipped ones")
     add("--grace", type=_number, metavar="S", help="how long the first Ctrl-C waits for replies on their way")
     _add_show(parser, 3)
     add("--json", action="store_true", help="the result as JSON on standard output")
     add("--quiet", action="store_true", help="no progress and no summary")
+
+
+def _add_billed(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--maybe-billed",
+        type=_sum,
+        metavar="0usd",
+        help="what the bill says of calls that were out at a kill, for what the folder holds against its budget",
+    )
 
 
 def _add_show(parser: ArgumentParser, default: int) -> None:
@@ -237,12 +248,12 @@ def _integers(text: str) -> list[int]:
     return [_integer(part) for part in _names(text)]
 
 
-_BUDGET = re.compile(r"(?:\$(?P<dollars>[\d_.]+)|(?P<n>[\d_.]+)\s*(?P<unit>usd|(?P<times>[kmb]?)tok(?:ens)?))", re.I)
+_SUM = re.compile(r"(?:\$(?P<dollars>[\d_.]+)|(?P<n>[\d_.]+)\s*(?P<unit>usd|(?P<times>[kmb]?)tok(?:ens)?))", re.I)
 
 
-def _budget(text: str) -> dict[str, float] | dict[str, int]:
+def _sum(text: str) -> dict[str, float] | dict[str, int]:
     """`{"usd": …}` or `{"tokens": …}`, as the recipe has it."""
-    found = _BUDGET.fullmatch(text.strip())
+    found = _SUM.fullmatch(text.strip())
     try:
         if found is None:
             raise ValueError
