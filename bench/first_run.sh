@@ -37,6 +37,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1]) / "bench"))
 from measure import Yardstick, versions
 
-taken = Yardstick().taken_ms
-print(f"yardstick: {taken[0]:.1f} ms, 50 ms is the reference machine\n{versions()}")
+yardstick = Yardstick(Path(), 100)
+yardstick.take()
+print(f"the usual script: {yardstick.taken_us[0]:,.0f} µs a request\n{versions()}")
 PY

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from measure import hwm_mb
 
 import prefsmith.job as job
 from prefsmith.explain import explain
@@ -60,7 +61,7 @@ def export(recipe: Recipe, folder: Path, _: str) -> Counted:
 def fake(recipe: Recipe, folder: Path, n: str) -> Counted:
     """The scripted backend alone: as many sampling requests as `n` prompts have, one after the other."""
     del folder
-    backend = next(iter(resolve(recipe).lanes.values())).make()
+    backend = next(iter(resolve(recipe).lanes.values())).make()[0].backend
     sample = recipe.sample[0]
 
     async def ask_all() -> None:
@@ -119,15 +120,6 @@ def summary(recipe: Recipe, folder: Path, _: str) -> Counted:
 
 def _count(ledger: Ledger, table: str) -> int:
     return int(ledger.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
-
-
-def hwm_mb() -> float:
-    """The most memory that was resident. Not ru_maxrss: that begins with the size of the process that started us."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 STEPS: Mapping[str, Callable[[Recipe, Path, str], Counted]] = {

@@ -14,7 +14,20 @@ from contextlib import closing
 from pathlib import Path
 
 from engine import recipe_of
-from measure import JOB, Row, Spent, Yardstick, median, parser, report, scratch, step, wrote_prompts, wrote_recipe
+from measure import (
+    JOB,
+    Row,
+    Spent,
+    Yardstick,
+    median,
+    parser,
+    report,
+    scratch,
+    spent,
+    step,
+    wrote_prompts,
+    wrote_recipe,
+)
 
 SIZE_GOAL = {2400: 1.4, 200: 3.5}
 VERIFY_US = 5.0
@@ -23,12 +36,12 @@ PAIRS_US = 100.0
 """100,000 prompts in 10 CPU-seconds."""
 
 
-def made(folder: Path, n: int, chars: int, yardstick: Yardstick) -> tuple[Path, Path]:
+def made(folder: Path, n: int, chars: int) -> tuple[Path, Path]:
     """A run of `n` prompts: (recipe, folder)."""
     recipe = recipe_of("a", wrote_prompts(folder / f"{chars}.jsonl", n))
     recipe["endpoints"]["farm"] = {"script": {"chars": chars}}
     place = wrote_recipe(folder / f"{chars}.json", recipe), folder / f"run-{chars}"
-    yardstick.spend(JOB, "run", *place)
+    spent(JOB, "run", *place)
     return place
 
 
@@ -68,21 +81,22 @@ def main() -> int:
     arguments.add_argument("--prompts", type=int, default=10_000, help="prompts of the run with short texts")
     arguments.add_argument("--folder", metavar="DIR", help="what `bench/memory.py --keep DIR` left")
     args = arguments.parse_args()
-    started, yardstick = time.monotonic(), Yardstick()
+    started = time.monotonic()
     with scratch() as folder:
+        yardstick = Yardstick(folder, args.script)
         if args.folder:
             kept = Path(args.folder)
             place = kept / "many.json", kept / "out"
             row, n = size_row(place, 200)
             rows = [row._replace(goal=None)]  # the goal is for 8 completions
         else:
-            rows = [size_row(made(folder, max(1, args.prompts // 10), 2400, yardstick), 2400)[0]]
-            place = made(folder, args.prompts, 200, yardstick)
+            rows = [size_row(made(folder, max(1, args.prompts // 10), 2400), 2400)[0]]
+            place = made(folder, args.prompts, 200)
             row, n = size_row(place, 200)
             rows.append(row)
         rows += reader_rows(place, n, args.repeat, yardstick)
     title = f"bench/ledger.py, {n:,} prompts, median of {args.repeat}"
-    report(title, rows, yardstick, time.monotonic() - started)
+    report(title, rows, time.monotonic() - started, yardstick)
     return 0
 
 

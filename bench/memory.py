@@ -21,11 +21,13 @@ from measure import (
     Cost,
     Row,
     Yardstick,
+    hwm_mb,
     median,
     parser,
     reaped,
     report,
     scratch,
+    spent,
     start,
     step,
     wrote_prompts,
@@ -65,17 +67,12 @@ def cpu_so_far_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def hwm_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def small_run(folder: Path, n: int, yardstick: Yardstick) -> float:
+def small_run(folder: Path, n: int) -> float:
     """The most memory of a run over `n` prompts, MB."""
     recipe = wrote_recipe(
         folder / "small.json", recipe_of(wrote_prompts(folder / "small.jsonl", n), folder / "small.log")
     )
-    return float(yardstick.spend(JOB, "run", recipe, folder / "small").said["hwm_mb"])
+    return float(spent(JOB, "run", recipe, folder / "small").said["hwm_mb"])
 
 
 def killed_run(folder: Path, n: int, kill_at: float, yardstick: Yardstick) -> tuple[Cost, float, float, float]:
@@ -89,21 +86,19 @@ def killed_run(folder: Path, n: int, kill_at: float, yardstick: Yardstick) -> tu
     first_mb = hwm_mb(child.pid)
     child.send_signal(signal.SIGKILL)
     reaped(child)
-    yardstick.take(5)
-    logged, since = size_of(log), len(yardstick.taken_ms) - 1
+    yardstick.take()
+    logged, since = size_of(log), len(yardstick.taken_us) - 1
     child = start(JOB, "run", recipe, folder / "out")
     wait_for(child, log, logged + 1)
     cpu_s, at_once_mb = cpu_so_far_s(child.pid), hwm_mb(child.pid)
-    yardstick.take(5)
-    factor = yardstick.factor(since)
-    yardstick.beside(child)
     assert child.stdout is not None
     said = child.stdout.read().strip().splitlines()
     reaped(child)
+    yardstick.take()
     if child.returncode:
         raise SystemExit(f"the second start ended with {child.returncode}")
     whole_mb = float(json.loads(said[-1])["hwm_mb"])
-    return Cost(cpu_s, cpu_s * factor), first_mb, at_once_mb, whole_mb
+    return Cost(cpu_s, cpu_s * yardstick.factor(since)), first_mb, at_once_mb, whole_mb
 
 
 def main() -> int:
@@ -113,9 +108,10 @@ def main() -> int:
     arguments.add_argument("--kill-at", type=float, default=0.5, help="share of the requests sent before the kill")
     arguments.add_argument("--keep", metavar="DIR", help="leave the run there, for bench/ledger.py --folder DIR")
     args = arguments.parse_args()
-    started, yardstick = time.monotonic(), Yardstick()
+    started = time.monotonic()
     with scratch(args.keep) as folder:
-        small_mb = small_run(folder, args.small, yardstick)
+        yardstick = Yardstick(folder, args.script)
+        small_mb = small_run(folder, args.small)
         recipe = wrote_recipe(
             folder / "many.json", recipe_of(wrote_prompts(folder / "many.jsonl", args.prompts), folder / "many.log")
         )
@@ -132,7 +128,7 @@ def main() -> int:
         Row(f"reading the source, {n}", median(reads, step).times(1e6 / args.prompts), "µs a row"),
     ]
     title = f"bench/memory.py, n = 2, texts of 200 bytes, killed at {args.kill_at:.0%}"
-    report(title, rows, yardstick, time.monotonic() - started)
+    report(title, rows, time.monotonic() - started, yardstick)
     return 0
 
 

@@ -26,11 +26,11 @@ RECIPE = """\
 prompts: {path: prompts.jsonl}
 endpoints:
   farm:
-    concurrency: 16
+    limits: {concurrency: 16}
     n_per_request: 2
     script: {latency_s: LATENCY, faults: 0.1, duplicates: 0.15, truncated: 0.05, chars: 400, log: requests.log}
   jury:
-    concurrency: 16
+    limits: {concurrency: 16}
     script: {latency_s: LATENCY, faults: 0.1, unparseable: 0.05, log: requests.log}
 sample: [{model: "farm:fake", temperature: [0.3, 1.0], n: 3}]
 judge: [{use: rubric-help, model: "jury:fake"}, {confirm: pairwise-help, model: "jury:fake"}]

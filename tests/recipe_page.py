@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from prefsmith.endpoints import Endpoint, Script, Vllm
-from prefsmith.recipe import Gates, Judge, Pairing, Prompts, Recipe, Sample
+from prefsmith.endpoints import Abilities, Azure, Endpoint, Limits, Script, Vllm
+from prefsmith.recipe import Budget, Gates, Judge, Pairing, Prompts, Recipe, Sample
 
 HEAD = """\
 # The recipe, knob by knob
@@ -30,7 +30,11 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`judge`, a list; a name alone is short for `{use: NAME}`", Judge),
     ("`gates`", Gates),
     ("`pair`", Pairing),
+    ("`budget`", Budget),
     ("`endpoints.NAME`", Endpoint),
+    ("`endpoints.NAME.can`", Abilities),
+    ("`endpoints.NAME.azure`", Azure),
+    ("`endpoints.NAME.limits`", Limits),
     ("`endpoints.NAME.vllm`", Vllm),
     ("`endpoints.NAME.script`", Script),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def recipe(folder: Path, n: int = 20, judge: Any = MARK, **more: Any) -> Recipe:
     path = folder / "prompts.jsonl"
     if not path.exists():
         path.write_bytes(b"".join(orjson.dumps({"question": f"Say {i}."}) + b"\n" for i in range(n)))
-    shape = {"concurrency": more.pop("concurrency", 8), "n_per_request": more.pop("n_per_request", 2)}
+    shape = {"limits": {"concurrency": more.pop("concurrency", 8)}, "n_per_request": more.pop("n_per_request", 2)}
     log = {"log": str(folder / "log")}
     endpoints = {name: {"script": {**log, **more.pop(name, {})}, **shape} for name in ("farm", "jury")}
     sample = {"model": "farm:fake", "temperature": [0.4, 1.0], "n": 2, **more.pop("sample", {})}
@@ -74,9 +75,11 @@ def test_failed_attempts_are_rows_and_a_429_is_neither_a_row_nor_an_attempt(tmp_
     n_429 = rows(tmp_path, "SELECT sum(value) FROM counter WHERE name LIKE 'http.429.farm.%'")[0][0]
     assert n_429 > 0
     assert len(logged(tmp_path)) == sum(failed.values()) + n_429 + count(tmp_path, "call WHERE status = 'ok'")
-    # Every attempt that was counted left a row: a call's rows are numbered without a gap.
+    # Every attempt that was counted left a row, and those that failed while the endpoint was down left one more.
     attempts = rows(tmp_path, "SELECT group_concat(attempt) FROM call GROUP BY prompt, sampler, unit ORDER BY id")
-    assert {text for (text,) in attempts} == {"1", "1,2", "1,2,3"}
+    numbers = {tuple(map(int, text.split(","))) for (text,) in attempts}
+    assert all(n[0] == 1 and all(b - a in (0, 1) for a, b in pairwise(n)) for n in numbers)
+    assert {(1,), (1, 2)} <= numbers and max(map(max, numbers)) <= 3
     assert {r: watched.progress.n_calls_failed[r] for r in failed} == dict(failed)
     assert count(tmp_path, "call WHERE reason = 'timeout' AND NOT maybe_billed") == 0
     assert count(tmp_path, "completion") == 160
@@ -198,22 +201,6 @@ def test_a_prompt_on_distant_lines_is_asked_once_and_its_items_are_counted_once(
     assert (watched.progress.n_items, watched.progress.n_items_done) == (64, 64)
     with Folder(tmp_path / "out") as folder:
         assert watched.progress.n_pairs == sum(len(record.pairs) for record in folder.records()) > 0
-
-
-def test_a_prompt_that_was_given_up_is_not_tried_again_at_its_next_line(tmp_path: Path) -> None:
-    lines = ({"question": "Say it." if i % 16 == 0 else f"Say {i}.", "answer": str(i)} for i in range(64))
-    (tmp_path / "prompts.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    watched = Watched()
-    # Two in a hundred survive: that all four requests of one prompt do is next to impossible.
-    assert watched.run(tmp_path, recipe(tmp_path, judge="contains", window=4, farm={"faults": 0.9}, attempts=1)) == 5
-    n_429 = rows(tmp_path, "SELECT coalesce(sum(value), 0) FROM counter WHERE name LIKE 'http.429.%'")[0][0]
-    n_failed = count(tmp_path, "call WHERE status = 'failed'")
-    assert (
-        watched.progress.n_owed
-        == n_failed
-        == count(tmp_path, "(SELECT DISTINCT prompt, sampler, unit FROM call WHERE status = 'failed')")
-    )
-    assert n_429 > 0 and watched.progress.n_items_done == 64
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_run_at_once(tmp_path: Path) -> None:

@@ -107,12 +107,12 @@ def test_plan_counts_what_the_run_then_asks_and_asks_nothing_itself(tmp_path: Pa
     assert (planned["items"], planned["prompts"], planned["completions_to_sample"]) == (8, 8, 48)
     ran(tmp_path, what)
     n_sampled, n_judged = rows(tmp_path, "SELECT count(sampler), count(judge) FROM call")[0]
-    assert planned["sampling_requests"] == {"farm: fake": n_sampled}
+    assert planned["sampling_requests"] == {"farm:fake": n_sampled}
     assert n_judged <= planned["judge_calls_about"]["rubric-help"] == 48
     more = plan_job(
         recipe(tmp_path, sample={"model": "farm:fake", "temperature": [0.4, 1.0], "n": 4}), tmp_path / "out"
     )
-    assert (more["completions_to_sample"], more["sampling_requests"]) == (16, {"farm: fake": 16})
+    assert (more["completions_to_sample"], more["sampling_requests"]) == (16, {"farm:fake": 16})
     assert plan_job(what, tmp_path / "out")["completions_to_sample"] == 0
 
 

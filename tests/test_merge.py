@@ -100,6 +100,12 @@ def test_every_problem_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         ("export=trl,openai", "export: got 'trl,openai'; did you mean"),
         ("endpoints.f.ulrs=x", "endpoints.f.ulrs: unknown key; did you mean 'urls'?"),
         ("sample.1.n=2", "sample.1.model: missing; TARGET:MODEL"),
+        ("budget={}", "budget: a budget is either `usd` or `tokens`, such as"),
+        ("budget={usd: 1, tokens: 2}", "budget: a budget is either `usd` or `tokens`"),
+        ("budget.usd=0", "budget.usd: got 0, expected greater than 0"),
+        ("budget.tokens=1.5", "budget.tokens: got 1.5, expected a valid integer"),
+        ("budget=5", "budget: got 5, expected a mapping with tokens, usd"),
+        ("budget.euro=5", "budget.euro: unknown key"),
         ("sample.0.temperature=.nan", "only plain and finite values"),
     ],
 )
@@ -111,15 +117,17 @@ def test_a_path_in_a_recipe_is_taken_from_its_folder_where_it_exists_there(tmp_p
     (tmp_path / "own.jsonl").write_text("")
     (tmp_path / "concise.txt").write_text("Be brief.\n")
     (tmp_path / "mine.py").write_text("")
+    (tmp_path / "mine.toml").write_text("")
     path = written(
         tmp_path,
         "prompts: {path: own.jsonl}\nsample: {model: 'a:b', system: [concise.txt, null, Answer in French.]}\n"
-        "judge: [mine.py:grade, elsewhere.toml]\n",
+        "judge: [mine.py:grade, elsewhere.toml]\nprices: mine.toml\n",
     )
     recipe = merge(read_recipe(path))
     assert recipe.prompts.path == str(tmp_path / "own.jsonl")
     assert recipe.sample[0].system == ["Be brief.", None, "Answer in French."]
     assert [judge.use for judge in recipe.judge] == [f"{tmp_path / 'mine.py'}:grade", "elsewhere.toml"]
+    assert recipe.prices == tmp_path / "mine.toml"
 
 
 def test_a_path_that_is_not_beside_the_recipe_stays_as_it_is(tmp_path: Path) -> None:

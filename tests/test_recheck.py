@@ -231,7 +231,7 @@ class served:
 
 def over(url: str) -> dict[str, Any]:
     return {
-        "endpoints": {"farm": {"urls": [url], "n_per_request": 3, "concurrency": 4}},
+        "endpoints": {"farm": {"urls": [url], "n_per_request": 3, "limits": {"concurrency": 4}}},
         "sample": {"model": "farm:m", "temperature": [0.5, 1.0], "n": 3},
         "judge": ["contains"],
     }

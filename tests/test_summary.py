@@ -152,8 +152,36 @@ def test_tokens_and_calls_agree_with_a_recount_and_are_told_per_accepted_pair(tm
     assert asked(tmp_path / "run", sql) == [(cost["n_calls"], cost["n_prompt_tokens"], cost["n_completion_tokens"])]
     both = cost["n_prompt_tokens"] + cost["n_completion_tokens"]
     assert cost["tokens_per_pair"] == pytest.approx(both / counted["n_pairs"])
-    assert cost["usd"] is None, "a price that nobody told is not zero"
-    assert f"per accepted pair: {both / counted['n_pairs']:,.0f} tokens, price not known" in render(counted)
+    assert (cost["usd"], cost["n_unpriced"]) == (0, 0), "the fake is free by declaration"
+    assert f"per accepted pair: {both / counted['n_pairs']:,.0f} tokens, $0.00, " in render(counted)
+
+
+def priced(folder: Path, sql: str) -> Any:
+    with Ledger.create(folder) as ledger, ledger.transaction() as db:
+        db.execute(sql)
+    return summary_of(folder)
+
+
+def test_money_is_told_per_accepted_pair_and_a_reply_without_a_price_is_never_0(tmp_path: Path) -> None:
+    run(recipe(tmp_path, rows(20), judge=[RUBRIC]), tmp_path / "run")
+    counted = priced(tmp_path / "run", "UPDATE call SET cost_nanousd = 2000000 * (1 + (judge IS NULL))")
+    cost, n = counted["cost"], counted["n_pairs"]
+    (usd,) = asked(tmp_path / "run", "SELECT sum(cost_nanousd) / 1e9 FROM call")[0]
+    assert cost["usd"] == cost["known_usd"] == pytest.approx(usd)
+    assert cost["usd_per_pair"] == pytest.approx(usd / n) and f" tokens, ${usd / n:.4f}, " in render(counted)
+    some = priced(tmp_path / "run", "UPDATE call SET cost_nanousd = NULL WHERE judge IS NULL")
+    assert (some["cost"]["usd"], some["cost"]["usd_per_pair"], some["cost"]["n_unpriced"]) == (None, None, 40)
+    assert "tokens, at least $0.2400 (40 replies without a price), " in render(some)
+    none = priced(tmp_path / "run", "UPDATE call SET cost_nanousd = NULL")
+    assert "price not known (160 replies without a price)" in render(none)
+
+
+def test_what_is_held_as_maybe_billed_is_told(tmp_path: Path) -> None:
+    run(recipe(tmp_path, rows(3)), tmp_path / "run")
+    assert "maybe billed" not in render(summary_of(tmp_path / "run"))
+    held = priced(tmp_path / "run", "INSERT INTO counter VALUES('held.nanousd', 1500000000), ('held.tokens', 4096)")
+    assert (held["cost"]["held_usd"], held["cost"]["held_tokens"]) == (1.5, 4096)
+    assert "held as maybe billed: $1.50, " in render(held) and "held as maybe billed: 4,096 tokens, " in render(held)
 
 
 def test_a_killed_session_lasted_until_its_last_reply(tmp_path: Path) -> None:

@@ -7,30 +7,25 @@ call; a window of open prompts bounds the memory.
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
-from prefsmith.errors import INTERRUPTED, CallFailed, ThresholdFailed
+from prefsmith.attempts import Again, Attempts, Job
+from prefsmith.errors import BUDGET_REACHED, INTERRUPTED, ThresholdFailed
 from prefsmith.frontier import Frontier, Open
 from prefsmith.judging.graders import Grader, GraderPool
 from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
-from prefsmith.ledger.writer import Writer
+from prefsmith.ledger.writer import Rows, Writer
 from prefsmith.progress import Progress
-from prefsmith.reasons import FINAL_CALL, Reason
-from prefsmith.records import Reply
-from prefsmith.stages.asking import request
-from prefsmith.stages.calls import Asked, Graded, Sampled
+from prefsmith.purse import Purse
+from prefsmith.stages.calls import Graded
 from prefsmith.stages.grid import is_open
-from prefsmith.stages.landing import Desk, Landed, Sent
+from prefsmith.stages.landing import Desk, Landed
 from prefsmith.stages.plan import needed
 from prefsmith.stages.view import View
-
-LONGEST_BACKOFF_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +34,44 @@ class Settings:
     attempts: int = 5
     grace_s: float = 5.0
     max_no_verdict: float = 0.05
-
-
-@dataclass(slots=True)
-class Job:
-    prompt: Open
-    call: Sampled | Asked
-    attempt: int = 1
+    patience_s: float = 300.0
+    staged: bool = False
 
 
 class Engine:
-    """One session over one view. `run` returns 0, 5 (calls still owed) or a signal's code; raises what stopped it."""
+    """One session over one view, or what its lanes can do of it. `run` returns 0, 3 (the budget is reached), 5 (calls
+    still owed) or a signal's code; raises what stopped it."""
 
     def __init__(
-        self, view: View, ledger: Ledger, lanes: Mapping[str, Lane[Job]], pool: GraderPool, settings: Settings
-    ) -> None:
+        self, view: View, ledger: Ledger, lanes: Mapping[str, Lane[Job]], pool: GraderPool, settings: Settings,
+        purse: Purse | None = None,
+    ) -> None:  # fmt: skip
         self.progress = Progress(n_items=view.selection.n_items)
         self._view, self._plan, self._ledger = view, view.plan, ledger
         self._lanes, self._pool, self._settings = lanes, pool, settings
-        self._desk = Desk(ledger)
+        self._desk, self._purse = Desk(ledger), purse
+        if purse is not None:
+            purse.n_slots = sum(lane.limit for lane in lanes.values())
         self._exit: int | None = None
         self._error: BaseException | None = None
-        self._slowest_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._due: set[Callable[[], None]] = set()
         self._n_grading = 0
+        self._closing = False
 
     async def run(self) -> int:
         self._db = self._ledger.reader()
         self._frontier = Frontier(self._db, self._view, self._settings.window, self.progress)
-        self._writer = Writer(self._ledger)
+        self._writer = Writer(self._ledger, self._landed, self._on_flush)
         self._writer.on_failure = self._ended.set
+        self._attempts = Attempts(
+            self._plan.seed, self._settings.attempts, self._desk, self._writer.rows, self.progress, self._purse,
+            lambda: self._soon(self._look_at_money),
+        )  # fmt: skip
         try:
             for lane in self._lanes.values():
+                lane.cost, lane.may_spend = self._attempts.cost, partial(self._attempts.may_spend, lane)
                 for _ in range(lane.limit):
                     self._spawn(self._work(lane))
             self._check_verdicts()
@@ -84,6 +83,7 @@ class Engine:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._close_purse()
             await self._writer.close()
             self._db.close()
         if error := self._error or self._writer.failure:
@@ -113,11 +113,12 @@ class Engine:
     def _advance(self, prompt: Open) -> None:
         """Ask what is missing; when nothing can be asked any more, the prompt is finished or owed."""
         missing = needed(self._plan, prompt.work, prompt.known)
-        calls = [] if self._stopping else [c for c in missing if c.name not in prompt.owed]
+        ours = [c for c in missing if isinstance(c, Graded) or c.lane in self._lanes]
+        calls = [] if self._stopping else [c for c in ours if c.name not in prompt.owed]
         if not calls:
             complete = not missing and not is_open(self._plan, prompt.known)
-            self._frontier.finish(prompt, self._writer.rows(), len(missing), complete=complete)
-            self._writer.put(lambda: None)
+            self._frontier.finish(prompt, self._writer.rows(), len(ours), complete=complete)
+            self._writer.put()
             self._soon(self._admit)
             return
         prompt.pending = len(calls)
@@ -134,66 +135,31 @@ class Engine:
         if lane.stopped:
             self._give_up(job)
         elif not self._stopping:
-            lane.push(job.call.rank, job.prompt.line, job)
+            lane.push(job.call.rank, job.prompt.line, job, job.prompt.work.hash, job.failed_at)
 
     async def _work(self, lane: Lane[Job]) -> None:
-        while (job := await lane.take()) is not None:
-            try:
-                await self._carry_out(lane, job)
-            finally:
-                lane.back()
+        while (taken := await lane.take()) is not None:
+            self._after(lane, taken.job, await self._attempts.carry_out(lane, taken))
             self._soon(self._flush_when_starved)
             self._end_when_landed()
-            await self._writer.room()
+            if self._writer.behind:
+                await self._writer.room()
 
-    async def _carry_out(self, lane: Lane[Job], job: Job) -> None:
-        work, known = job.prompt.work, job.prompt.known
-        asked = request(job.call, work, known, self._plan.seed)
-        t_sent, started = time.time(), time.monotonic()
-        try:
-            reply: Reply | CallFailed = await lane.backend.send(asked)
-        except CallFailed as e:
-            reply = e
-        wall_s = time.monotonic() - started
-        sent = Sent(lane.backend.target, lane.backend.endpoint, job.attempt, t_sent, wall_s)
-        rows = self._writer.rows()
-        if isinstance(reply, CallFailed):
-            self._failed(lane, job, reply, sent)
-            return
-        lane.answered(well=True)
-        self._slowest_s = max(self._slowest_s, wall_s)
-        self.progress.n_calls_ok += 1
-        self.progress.n_tokens += reply.usage.n_completion_tokens or 0
-        if isinstance(job.call, Sampled):
-            self.progress.n_completions += len(reply.choices)
-            landed = self._desk.sampled(rows, work, known, job.call, reply, sent, asked.seed)
+    def _after(self, lane: Lane[Job], job: Job, what: Landed | Again | None) -> None:
+        if isinstance(what, Again):
+            self._writer.put()
+            if what.delay_s:
+                asyncio.get_running_loop().call_later(what.delay_s, self._guard, self._push, job)
+            else:
+                self._push(job)
+        elif what is None:
+            self._writer.put()
+            self._give_up(job)
         else:
-            landed = self._desk.judged(rows, work, known, job.call, reply, sent)
-        self._commit(job.prompt, landed)
-
-    def _failed(self, lane: Lane[Job], job: Job, error: CallFailed, sent: Sent) -> None:
-        """A 429 is the lane's alone; a final reason closes its units; the rest is tried again or left owed."""
-        rows, prompt, error = self._writer.rows(), job.prompt, lane.doubted(error)
-        self.progress.n_calls_failed[error.reason] += 1
-        if error.reason is Reason.RATE_LIMITED:
-            rows.counts[f"http.429.{lane.backend.endpoint}.{int(sent.t_sent) // 60}"] += 1
-            lane.limited(error.retry_after_s)
-            self._push(job)
-            return
-        landed = self._desk.failed(rows, prompt.work, prompt.known, job.call, error, sent)
-        if error.reason in FINAL_CALL and not error.stops_endpoint:
-            lane.answered(well=False)
-            self._commit(prompt, landed)
-            return
-        self._writer.put(lambda: None)
-        lane.failed(error)
-        if lane.stopped or job.attempt >= self._settings.attempts:
-            for given_up in (*(lane.drop_all() if lane.stopped else ()), job):
-                self._give_up(given_up)
-        elif not self._stopping:
-            job.attempt += 1
-            delay_s = min(LONGEST_BACKOFF_S, 0.25 * 2**job.attempt) * random.uniform(0.5, 1)
-            asyncio.get_running_loop().call_later(delay_s, self._guard, self._push, job)
+            self._writer.put((job.prompt, what))
+        if lane.stopped:
+            for other in lane.drop_all():
+                self._give_up(other)
 
     def _give_up(self, job: Job) -> None:
         job.prompt.owed.add(job.call.name)
@@ -204,7 +170,7 @@ class Engine:
         texts = [prompt.known.text(t) for t in call.texts]
         if call.leaf.grader.inline:
             scores = call.leaf.grader.grade(texts, call.item)
-            self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
+            self._writer.put((prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores)))
         else:
             self._n_grading += 1
             self._spawn(self._grade_apart(prompt, call, call.leaf.grader, texts))
@@ -212,21 +178,51 @@ class Engine:
     async def _grade_apart(self, prompt: Open, call: Graded, grader: Grader, texts: list[str]) -> None:
         scores = await self._pool.grade(grader, texts, call.item)
         self._n_grading -= 1
-        self._commit(prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores))
+        self._writer.put((prompt, self._desk.graded(self._writer.rows(), prompt.work, prompt.known, call, scores)))
         self._soon(self._flush_when_starved)
 
     # -- what was committed
 
-    def _commit(self, prompt: Open, landed: Landed) -> None:
-        self._writer.put(lambda: self._guard(self._landed, prompt, landed))
+    def _on_flush(self, rows: Rows) -> Callable[[], None] | None:
+        """The budget's part of a group; once it is committed, more may be sent."""
+        if self._purse is None or (raised := self._purse.write(rows, closing=self._closing)) is None:
+            return None
 
-    def _landed(self, prompt: Open, landed: Landed) -> None:
-        n_before = len(prompt.known.verdicts)
-        landed()
-        if new := len(prompt.known.verdicts) - n_before:
-            self.progress.judged(islice(reversed(prompt.known.verdicts.values()), new))
-            self._check_verdicts()
-        self._one_less(prompt)
+        def after() -> None:
+            raised()
+            for lane in self._lanes.values():
+                lane.wake()
+
+        return after
+
+    def _look_at_money(self) -> None:
+        """Some call waits for money: for what is out to come back, for the disk, or in vain."""
+        heads = [(lane, lane.head) for lane in self._lanes.values()]
+        mosts = [self._attempts.bound(lane, head) for lane, head in heads if head is not None]
+        if self._stopping or self._purse is None:
+            return
+        if mosts and all(map(self._purse.reached, mosts)):
+            self.interrupt(BUDGET_REACHED)
+        else:
+            self._writer.put()
+
+    async def _close_purse(self) -> None:
+        """Hold no more than what is still out."""
+        await self._writer.drained()
+        self._closing = True
+        if self._purse is not None:
+            self._writer.put()
+
+    def _landed(self, group: list[tuple[Open, Landed]]) -> None:
+        """What a group has brought is known from now on."""
+        for prompt, landed in group:
+            try:
+                if judged := landed():
+                    self.progress.judged(judged)
+                self._one_less(prompt)
+            except Exception as e:  # the per-record guard: the others' answers are in the ledger and must be known
+                self._stop_for(e)
+        self._guard(self._check_verdicts)
         self._soon(self._flush_when_starved)
 
     def _check_verdicts(self) -> None:
@@ -253,7 +249,7 @@ class Engine:
     def _drain(self) -> None:
         for lane in self._lanes.values():
             lane.drop_all()
-        asyncio.get_running_loop().call_later(self._settings.grace_s + self._slowest_s, self._ended.set)
+        asyncio.get_running_loop().call_later(self._settings.grace_s + self._attempts.slowest_s, self._ended.set)
         self._end_when_landed()
 
     def _end_when_landed(self) -> None:

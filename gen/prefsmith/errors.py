@@ -22,7 +22,7 @@ from prefsmith.reasons import Reason
 if TYPE_CHECKING:
     from prefsmith.records import Quota
 
-INTERRUPTED, TERMINATED = 130, 143
+BUDGET_REACHED, INTERRUPTED, TERMINATED = 3, 130, 143
 
 
 class PrefsmithError(Exception):

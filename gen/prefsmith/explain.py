@@ -106,7 +106,7 @@ def _item(item: Any, one: Seen) -> Json:
 def _completions(folder: Folder, one: Seen) -> list[Json]:
     described, leaves, out = folder.samplers(), folder.view.plan.leaves, []
     errors = _errors(folder, one.work.id)
-    for key in folder.view.plan.ordered(one.known.completions):
+    for key in (k for k in folder.view.plan.keys if k in one.known.completions):
         c = one.known.completions[key]
         verdicts: dict[str, Json] = {}
         for leaf, item in product(leaves, one.work.items):

@@ -18,17 +18,19 @@ from typing import NamedTuple
 import orjson
 
 from prefsmith.engine import Settings
-from prefsmith.errors import PrefsmithError, ProviderError, UsageError
+from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection, ingest, stored_stream
 from prefsmith.ledger.ledger import NAME, Ledger
+from prefsmith.prices import FREE, PriceTable, nanousd_of
+from prefsmith.purse import Billed, Purse, settle
 from prefsmith.recipe import Recipe
-from prefsmith.records import Backend, Json
-from prefsmith.session import OnProgress, Say, session
+from prefsmith.records import Json
+from prefsmith.session import OnProgress, Pool, Say, session
 from prefsmith.sources import CONTROL_TOKENS, Source, open_source
-from prefsmith.stages.build import bind, described, resolve
+from prefsmith.stages.build import Resolution, bind, described, resolve
 from prefsmith.stages.calls import Plan
 from prefsmith.stages.forecast import forecast
 from prefsmith.stages.view import View
@@ -36,39 +38,48 @@ from prefsmith.version import VERSION
 
 
 def run_job(
-    recipe: Recipe, folder: Path, *, change: bool = False, on_progress: OnProgress | None = None, say: Say = print
-) -> int:
-    """Carry a recipe out in a folder, or go on with it. Returns the exit code; raises PrefsmithError."""
+    recipe: Recipe, folder: Path, *, change: bool = False, billed: Billed | None = None,
+    on_progress: OnProgress | None = None, say: Say = print,
+) -> int:  # fmt: skip
+    """Carry a recipe out in a folder, or go on with it. Returns the exit code; raises PrefsmithError.
+
+    `billed`: the user's word on what the folder holds as maybe billed.
+    """
     resolution = resolve(recipe)
     for note in resolution.notes:
         say(note)
-    backends = {key: r.make() for key, r in resolution.lanes.items()}
+    pools = _pools(recipe, resolution)
     # Opened before the folder is made: a missing file leaves nothing behind.
-    with _prompts(recipe, folder, backends) as prompts, Ledger.create(folder) as ledger:
+    with _prompts(recipe, folder, pools) as prompts, Ledger.create(folder) as ledger:
         _same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
         _tell_set_aside(ledger, view.selection, say)
-        return _carried_out(ledger, recipe, view, backends, on_progress, say)
+        _settle(ledger, recipe, billed, say)
+        return _carried_out(ledger, recipe, view, pools, on_progress, say)
 
 
-def judge_job(recipe: Recipe, folder: Path, *, on_progress: OnProgress | None = None, say: Say = print) -> int:
+def judge_job(
+    recipe: Recipe, folder: Path, *, billed: Billed | None = None, on_progress: OnProgress | None = None,
+    say: Say = print,
+) -> int:  # fmt: skip
     """Judge what a folder holds by other judges or rules; samples nothing and needs no generator's key."""
     resolution = resolve(recipe, sampling=False)
     with Ledger.create(folder) as ledger:
         _same_prompts(ledger, recipe, folder, False, say)
         with Folder(folder) as before:
             kept, selection = before.view.plan, before.view.selection
-        backends = {key: r.make() for key, r in resolution.lanes.items()}
+        pools = _pools(recipe, resolution)
         plan = replace(bind(resolution, ledger), cells=kept.cells, samples=False)
-        return _carried_out(ledger, recipe, _view(recipe, plan, selection), backends, on_progress, say)
+        _settle(ledger, recipe, billed, say)
+        return _carried_out(ledger, recipe, _view(recipe, plan, selection), pools, on_progress, say)
 
 
 def plan_job(recipe: Recipe, folder: Path) -> Json:
     """What a run would ask, counted by `needed` over every prompt; asks nothing and writes no run."""
     resolution = resolve(recipe)
-    backends = {key: r.make() for key, r in resolution.lanes.items()}
+    pools = _pools(recipe, resolution)
     with ExitStack() as stack:
-        prompts = stack.enter_context(_prompts(recipe, folder, backends))
+        prompts = stack.enter_context(_prompts(recipe, folder, pools))
         if not (folder / NAME).exists():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
         ledger = stack.enter_context(Ledger.create(folder))
@@ -78,14 +89,15 @@ def plan_job(recipe: Recipe, folder: Path) -> Json:
 
 
 def _carried_out(
-    ledger: Ledger, recipe: Recipe, view: View, backends: Mapping[str, Backend], on_progress: OnProgress | None,
-    say: Say,
+    ledger: Ledger, recipe: Recipe, view: View, pools: Mapping[str, Pool], on_progress: OnProgress | None, say: Say,
 ) -> int:  # fmt: skip
     _check_columns(ledger, view, say)
     ledger.begin_session(_remember(ledger, recipe, view), VERSION)
-    settings = Settings(recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict)
+    settings = Settings(
+        recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict, recipe.patience_s, recipe.staged
+    )
     try:
-        code = asyncio.run(session(ledger, view, backends, settings, on_progress, say))
+        code = asyncio.run(session(ledger, view, pools, settings, on_progress, say, _purse(recipe, ledger)))
         for written in export_into(ledger, ledger.folder, recipe.export) if _to_export(ledger, code, say) else ():
             if skipped := ", ".join(f"{n} {why}" for why, n in written.skipped.items()):
                 say(f"{written.path}: left out {skipped}")
@@ -96,9 +108,42 @@ def _carried_out(
     return code
 
 
+def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
+    """Each model's endpoints and price. Raises UsageError for a budget in money and a model whose price is unknown."""
+    table = PriceTable.load(recipe.prices)
+    out = {}
+    for key, by in resolution.lanes.items():
+        endpoint = recipe.endpoints.get(by.endpoint_name)
+        price = table.price_of(by.endpoint_name, by.wire_model)
+        if price is None and endpoint is not None and endpoint.script is not None:
+            price = FREE
+        if price is None and recipe.budget is not None and recipe.budget.usd is not None:
+            raise UsageError(f"budget: {table.unknown(by.endpoint_name, by.wire_model)}; or give a budget in tokens")
+        out[key] = Pool(tuple(by.make()), price)
+    return out
+
+
+def _purse(recipe: Recipe, ledger: Ledger) -> Purse | None:
+    budget = recipe.budget
+    if budget is None:
+        return None
+    if budget.usd is not None:
+        return Purse.of(ledger.db, "nanousd", nanousd_of(budget.usd))
+    return Purse.of(ledger.db, "tokens", budget.tokens or 0)
+
+
+def _settle(ledger: Ledger, recipe: Recipe, billed: Billed | None, say: Say) -> None:
+    if billed is None:
+        return
+    if recipe.budget is not None and (billed.unit == "nanousd") != (recipe.budget.usd is not None):
+        unit = "tokens" if recipe.budget.usd is None else "USD"
+        raise UsageError(f"--maybe-billed: got {billed}, but the budget is in {unit}; say it in {unit} too")
+    say(f"held as maybe billed: {settle(ledger, billed)}; {billed} from now on, as you say")
+
+
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
     """Files of a finished run, and of one with calls owed when there are none yet: fewer rows replace no good file."""
-    if code != ProviderError.exit_code:
+    if code not in (ProviderError.exit_code, BUDGET_REACHED):
         return code == 0
     kept = ledger.db.execute("SELECT count(*) FROM export").fetchone()[0]
     if kept:
@@ -146,9 +191,9 @@ class _Prompts(NamedTuple):
 
 
 @contextmanager
-def _prompts(recipe: Recipe, folder: Path, backends: Mapping[str, Backend]) -> Iterator[_Prompts]:
+def _prompts(recipe: Recipe, folder: Path, pools: Mapping[str, Pool]) -> Iterator[_Prompts]:
     spec = recipe.prompts
-    tokens = CONTROL_TOKENS.union(*(b.capabilities().control_tokens for b in backends.values()))
+    tokens = CONTROL_TOKENS.union(*(b.capabilities().control_tokens for of in pools.values() for b, _ in of.members))
     mapping = digest("mapping", [spec.model_dump(mode="json", exclude={"path", "limit"}), sorted(tokens)]).hex()
     if spec.path == "-" and sys.stdin.isatty() and (folder / NAME).exists():
         yield _Prompts(None, mapping)

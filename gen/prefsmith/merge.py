@@ -120,7 +120,7 @@ def _listed(tree: dict[str, Json]) -> dict[str, Json]:
 
 
 def _place_beside(folder: Path, tree: dict[str, Json]) -> None:
-    """Take prompts, system texts and judges from the recipe's own folder where they exist there."""
+    """Take prompts, prices, system texts and judges from the recipe's own folder where they exist there."""
 
     def beside(value: Json) -> Json:
         if not isinstance(value, str) or "\n" in value or not value:
@@ -131,6 +131,8 @@ def _place_beside(folder: Path, tree: dict[str, Json]) -> None:
     prompts = tree.get("prompts")
     if isinstance(prompts, dict) and "path" in prompts:
         prompts["path"] = beside(prompts["path"])
+    if "prices" in tree:
+        tree["prices"] = beside(tree["prices"])
     for row in _mappings(tree.get("sample")):
         texts = row.get("system")
         if isinstance(texts, list):

@@ -6,8 +6,9 @@ Exactly one of a result and a reason is set in each verdict; a pair names two co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 from prefsmith.reasons import Reason
 from prefsmith.records import Item, Json, Message
@@ -52,8 +53,7 @@ Key: TypeAlias = tuple[int, int]
 """A completion of a prompt: (sampler id, index)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """Chosen and rejected, as completion keys (sampler, idx) of one prompt, and why they are a pair."""
 
     chosen: Key
@@ -69,8 +69,7 @@ class Pair:
         return self.chosen_score - self.rejected_score
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One completion as readers see it. `scores`: judge id -> value, or the reason why that judge has none."""
 
     key: Key
@@ -81,7 +80,7 @@ class Sample:
     seed: int | None = None
     reasoning: str | None = None
     gate: Reason | None = None
-    scores: Mapping[int, float | Reason] = field(default_factory=dict)
+    scores: Mapping[int, float | Reason] = MappingProxyType({})
     damaged: bool = False
 
     @property

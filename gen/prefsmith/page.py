@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from prefsmith.prices import NANO, dollars
 from prefsmith.records import Json
 from prefsmith.summary import ENOUGH_PAIRS
 
@@ -51,14 +52,31 @@ def _table(s: Json) -> Iterator[str]:
 
 def _costs(s: Json) -> Iterator[str]:
     c = s["cost"]
-    price = "price not known" if c["usd"] is None else f"{c['usd']:.4f} USD"
     yield (
         f"{c['n_calls']:,} calls ({c['n_failed']:,} failed), {c['n_prompt_tokens']:,} + {c['n_completion_tokens']:,} "
-        f"tokens, {price}, {c['seconds']:.1f} s"
+        f"tokens, {_price(c, 1)}, {c['seconds']:.1f} s"
     )
     if c["tokens_per_pair"] is not None:
-        each = "price not known" if c["usd"] is None else f"{c['usd'] / s['n_pairs']:.6f} USD"
+        each = _price(c, s["n_pairs"])
         yield f"per accepted pair: {c['tokens_per_pair']:,.0f} tokens, {each}, {c['seconds_per_pair']:.2f} s"
+    for held in _held(c):
+        yield f"held as maybe billed: {held}, for calls whose price never came back; --maybe-billed settles it"
+
+
+def _price(c: dict[str, Json], n: int) -> str:
+    """Of one of `n` parts. A reply without a price is told, never taken for 0."""
+    known = dollars(c["known_usd"] * NANO / n)
+    if not c["n_unpriced"]:
+        return known
+    without = f"{c['n_unpriced']:,} replies without a price"
+    return f"at least {known} ({without})" if c["known_usd"] else f"price not known ({without})"
+
+
+def _held(c: dict[str, Json]) -> Iterator[str]:
+    if c["held_usd"]:
+        yield dollars(c["held_usd"] * NANO)
+    if c["held_tokens"]:
+        yield f"{c['held_tokens']:,} tokens"
 
 
 def _ending(s: Json) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from prefsmith.outcomes import Judged
 
@@ -15,14 +15,24 @@ _FEW_VERDICTS: Final = 20
 """So many say enough when sessions before have said the same."""
 
 
+class Spending(NamedTuple):
+    """Where a folder stands under its budget: `counted` of `cap` is spent, or held because it may have been billed."""
+
+    unit: Literal["nanousd", "tokens"]
+    counted: int
+    cap: int
+
+
 @dataclass(slots=True)
 class Progress:
     """Counts of this session, except `n_items` and `n_items_done`, which are the view's, and `earlier`: verdicts of the
-    view's judges from sessions before, by reason, "" for those with a result."""
+    view's judges from sessions before, by reason, "" for those with a result. `n_pairs` is counted over
+    `n_items_looked` of the settled items: a share of them says enough for a display."""
 
     n_items: int = 0
     n_items_done: int = 0
     n_items_settled: int = 0
+    n_items_looked: int = 0
     n_pairs: int = 0
     n_calls_ok: int = 0
     n_calls_failed: Counter[str] = field(default_factory=Counter)
@@ -31,6 +41,11 @@ class Progress:
     n_no_verdict: Counter[str] = field(default_factory=Counter)
     earlier: Counter[str] = field(default_factory=Counter)
     n_tokens: int = 0
+    spent_nanousd: int = 0
+    n_unpriced: int = 0
+    """Replies whose price or tokens are not known; what they cost is not in `spent_nanousd`."""
+    budget: Spending | None = None
+    """The folder's, all its sessions together; None without a budget."""
     n_owed: int = 0
     elapsed_s: float = 0.0
 

@@ -156,6 +156,21 @@ class Pairing(Strict):
         return value
 
 
+class Budget(Strict):
+    """The most that a folder's calls may cost, all its sessions together: `usd` or `tokens`."""
+
+    usd: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    """US dollars; every model that is asked needs a price, see `prices`."""
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of prompts and answers together, all models alike."""
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Budget:
+        if (self.usd is None) == (self.tokens is None):
+            raise ValueError("a budget is either `usd` or `tokens`, such as {usd: 20} or {tokens: 5_000_000}")
+        return self
+
+
 class Recipe(Strict):
     """One run, whole."""
 
@@ -167,14 +182,24 @@ class Recipe(Strict):
     ]
     gates: Gates = Gates()
     pair: Pairing = Pairing()
+    budget: Budget | None = None
+    """Reserved before a request is sent and never passed; when it is reached the run ends with exit 3, and goes on
+    where it stopped when run again with a larger one."""
+    prices: Path | None = None
+    """Your own prices, a TOML file shaped like the shipped `prices.toml`; its entries win one by one."""
     export: Annotated[list[Literal["trl", "trl-parquet", "openai", "parquet"]], BeforeValidator(listed)] = ["trl"]
     """Files to write at the end: trl and openai are JSONL, trl-parquet and parquet are Parquet."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     """The run's one seed."""
+    staged: bool = False
+    """For models that share this machine's memory: only one of them is loaded at a time, all sampling before the first
+    judge. Servers elsewhere are asked all along."""
     window: Annotated[int, Field(ge=1)] = 512
     """Most prompts open at a time."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
-    """Most attempts of one call in one session; a 429 is none."""
+    """Most attempts of one call in one session; a 429 is none, and none is counted while the endpoint is down."""
+    patience_s: Annotated[float, Field(ge=0)] = 300.0
+    """How long all endpoints of a model that has answered before may fail everything until the run gives it up."""
     grace_s: Annotated[float, Field(ge=0)] = 5.0
     """How long the first Ctrl-C waits for replies on their way, beyond the slowest reply so far."""
     max_no_verdict: Annotated[float, Field(ge=0, le=1)] = 0.05

@@ -219,7 +219,8 @@ class Capabilities:
     """What a backend can do, declared or read from it at start; never guessed from a model's name.
 
     `knows`: the fields of Sampling that the server understands, each of which is sent in every request.
-    `n_per_request`: most choices that one request may ask for. `n_ctx_tokens`: prompt and answer together.
+    `n_per_request`: most choices that one request may ask for. `n_ctx_tokens`: prompt and answer together. `rpm` and
+    `tpm`: requests and tokens a minute, None when not known. `remote`: others use it too, so it is begun with gently.
     """
 
     knows: frozenset[str]
@@ -227,6 +228,9 @@ class Capabilities:
     concurrency: int = 64
     n_ctx_tokens: int | None = None
     control_tokens: tuple[str, ...] = ()
+    rpm: float | None = None
+    tpm: float | None = None
+    remote: bool = False
 
 
 class Backend(Protocol):

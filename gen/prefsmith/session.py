@@ -13,16 +13,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
+from itertools import groupby
+from typing import NamedTuple
 
 import orjson
 
-from prefsmith.engine import Engine, Job, Settings
-from prefsmith.errors import INTERRUPTED, TERMINATED, UsageError
+from prefsmith.attempts import Job
+from prefsmith.engine import Engine, Settings
+from prefsmith.errors import BUDGET_REACHED, INTERRUPTED, TERMINATED, UsageError
 from prefsmith.judging.graders import GraderPool
 from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
+from prefsmith.prices import FREE, Price
 from prefsmith.progress import Progress
+from prefsmith.purse import Purse
 from prefsmith.records import Backend, Message
+from prefsmith.stages.calls import Plan
 from prefsmith.stages.view import View
 
 Say = Callable[[str], None]
@@ -30,25 +36,59 @@ OnProgress = Callable[[Progress], None]
 _TICK_S = 0.25
 
 
+class Pool(NamedTuple):
+    """The endpoints of one model with their weights, and its price, None when that is not known."""
+
+    members: tuple[tuple[Backend, float], ...]
+    price: Price | None = FREE
+
+
 async def session(
-    ledger: Ledger, view: View, backends: Mapping[str, Backend], settings: Settings,
-    on_progress: OnProgress | None, say: Say,
+    ledger: Ledger, view: View, pools: Mapping[str, Pool], settings: Settings, on_progress: OnProgress | None,
+    say: Say, purse: Purse | None = None,
 ) -> int:  # fmt: skip
-    """Run the engine once; returns the exit code. Raises PrefsmithError for what stopped it."""
+    """Run the engine, once for each phase; returns the exit code. Raises PrefsmithError for what stopped it."""
+    phases = phases_of(view.plan, pools) if settings.staged else [frozenset(pools)]
+    for n, keys in enumerate(phases, 1):
+        if len(phases) > 1:
+            say(f"phase {n} of {len(phases)}: {', '.join(sorted(keys))}")
+        held = {key: of for key, of in pools.items() if key in keys}
+        if code := await _phase(ledger, view, held, settings, on_progress, say, purse):
+            return code
+    return 0
+
+
+def phases_of(plan: Plan, pools: Mapping[str, Pool]) -> list[frozenset[str]]:
+    """Which models are open at the same time when those of this machine take turns: in the order of the plan's
+    stages, each with all that are served elsewhere."""
+    elsewhere = {key for key, of in pools.items() if all(b.capabilities().remote for b, _ in of.members)}
+    leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
+    order = [key for key in (*(c.lane for c in plan.cells), *(leaf.lane for leaf in leaves)) if key in pools]
+    turns = [key for key, _ in groupby(key for key in order if key not in elsewhere)]
+    return [frozenset({key, *elsewhere}) for key in turns] or [frozenset(pools)]
+
+
+async def _phase(
+    ledger: Ledger, view: View, pools: Mapping[str, Pool], settings: Settings, on_progress: OnProgress | None,
+    say: Say, purse: Purse | None,
+) -> int:  # fmt: skip
     async with AsyncExitStack() as stack:
-        for key, backend in backends.items():
-            stack.push_async_callback(backend.close)
-            sized = backend.capabilities().n_ctx_tokens is not None
-            await backend.open(*(_load(ledger, view, key) if sized else ((), 0)))
-            ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
-        lanes = {key: Lane[Job](b, b.capabilities().concurrency) for key, b in backends.items()}
+        for key, of in pools.items():
+            for backend, _ in of.members:
+                stack.push_async_callback(backend.close)
+                sized = backend.capabilities().n_ctx_tokens is not None
+                await backend.open(*(_load(ledger, view, key) if sized else ((), 0)))
+                ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
+        lanes = {
+            key: Lane[Job](of.members, price=of.price, patience_s=settings.patience_s) for key, of in pools.items()
+        }
         for lane in lanes.values():
-            lane.proven = worked_before(ledger.db, lane.backend.endpoint)
+            lane.proven = any(worked_before(ledger.db, line.backend.endpoint) for line in lane.lines)
         pool = await stack.enter_async_context(GraderPool())
         for leaf in view.plan.leaves:
             if leaf.grader is not None and (error := await pool.load(leaf.grader)):
                 raise UsageError(f"judge: {leaf.name} cannot be loaded: {error}; mend it, nothing was asked yet")
-        engine = Engine(view, ledger, lanes, pool, settings)
+        engine = Engine(view, ledger, lanes, pool, settings, purse)
         _catch_signals(engine, say)
         ticker = asyncio.create_task(_tick(engine, on_progress)) if on_progress else None
         try:
@@ -58,28 +98,36 @@ async def session(
             if ticker and on_progress:
                 ticker.cancel()
                 on_progress(engine.progress)
-        for lane in lanes.values():
-            if lane.stopped:
-                say(f"{lane.backend.endpoint} was given up: {lane.stopped.detail}; mend it and run again to go on")
-        if engine.progress.n_owed:
-            failed = ", ".join(f"{n} {why}" for why, n in engine.progress.n_calls_failed.most_common())
-            for lane in lanes.values():
-                if lane.last_error and not lane.stopped:
-                    say(f"{lane.backend.endpoint} failed last with: {lane.last_error.detail}")
-            unseen = engine.progress.n_items - engine.progress.n_items_done
-            more = f", and {unseen} items were not begun" if unseen else ""
-            owed = engine.progress.n_owed
-            say(f"{owed} calls are still owed, after failed attempts: {failed}{more}; run again to go on")
-        progress = engine.progress
-        n_all, n_without = progress.n_verdicts + progress.earlier.total(), progress.n_without
-        if n_without > settings.max_no_verdict * n_all:
-            say(
-                f"warning: {n_without} of {n_all} verdicts have no result; `prefsmith explain RUN ID` shows the replies"
-            )
-        if code in (INTERRUPTED, TERMINATED):
-            done = f"{engine.progress.n_items_done} of {engine.progress.n_items} items"
-            say(f"stopped with {done} done; run again to go on")
+        _tell_end(engine, lanes, settings, code, say)
     return code
+
+
+def _tell_end(engine: Engine, lanes: Mapping[str, Lane[Job]], settings: Settings, code: int, say: Say) -> None:
+    """What the user should know of a session that did not just work."""
+    progress = engine.progress
+    for lane in lanes.values():
+        for line in lane.lines:
+            if line.stopped:
+                say(f"{line.backend.endpoint} was given up: {line.stopped.detail}; mend it and run again to go on")
+            if line.limiter.capped_retry_after_s:
+                asked_s = line.limiter.capped_retry_after_s
+                say(f"{line.backend.endpoint} asked to wait {asked_s:,.0f} s; it was asked again after an hour")
+    if progress.n_owed:
+        failed = ", ".join(f"{n} {why}" for why, n in progress.n_calls_failed.most_common())
+        for lane in lanes.values():
+            if lane.last_error and not lane.stopped:
+                say(f"{lane.name} failed last with: {lane.last_error.detail}")
+        unseen = progress.n_items - progress.n_items_done
+        more = f", and {unseen} items were not begun" if unseen else ""
+        say(f"{progress.n_owed} calls are still owed, after failed attempts: {failed}{more}; run again to go on")
+    n_all, n_without = progress.n_verdicts + progress.earlier.total(), progress.n_without
+    if n_without > settings.max_no_verdict * n_all:
+        say(f"warning: {n_without} of {n_all} verdicts have no result; `prefsmith explain RUN ID` shows the replies")
+    done = f"{progress.n_items_done} of {progress.n_items} items"
+    if code == BUDGET_REACHED:
+        say(f"the budget is reached with {done} done; run again with a larger one to go on")
+    elif code in (INTERRUPTED, TERMINATED):
+        say(f"stopped with {done} done; run again to go on")
 
 
 def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message, ...]], int]:

@@ -14,6 +14,7 @@ from prefsmith.folder import Folder
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem, VerdictKey
 from prefsmith.outcomes import Pair
+from prefsmith.prices import NANO
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
 from prefsmith.stages.calls import Leaf, Plan
@@ -229,12 +230,19 @@ def _cost(folder: Folder, n_pairs: int) -> Json:
         "(SELECT session, max(t_sent + wall_s) AS last FROM call GROUP BY session) k ON k.session = s.id"
     ).fetchone()[0]
     each = max(1, n_pairs)
+    counters = folder.ledger.counters()
     return {
         "n_calls": n_calls,
         "n_failed": n_failed,
         "n_prompt_tokens": prompt,
         "n_completion_tokens": completion,
-        "usd": None if unpriced else nanousd / 1e9,
+        # The sum only when it is whole: a part of it would pass for all.
+        "usd": None if unpriced else nanousd / NANO,
+        "known_usd": nanousd / NANO,
+        "n_unpriced": unpriced,
+        "usd_per_pair": nanousd / NANO / each if n_pairs and not unpriced else None,
+        "held_usd": counters.get("held.nanousd", 0) / NANO,
+        "held_tokens": counters.get("held.tokens", 0),
         "seconds": seconds,
         "tokens_per_pair": (prompt + completion) / each if n_pairs else None,
         "seconds_per_pair": seconds / each if n_pairs else None,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from multidict import CIMultiDict
 
-from prefsmith.backends import resolve
+from prefsmith.backends.declared import servers
 from prefsmith.endpoints import Endpoint
 from prefsmith.errors import CallFailed
 from prefsmith.records import Reply, Request, Sampling
@@ -29,16 +30,16 @@ class Heard:
     reply: Reply | None = None
     failed: CallFailed | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
+    headers: list[CIMultiDict[str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
 
-async def _ask(answer: Answer, request: Request, options: dict[str, Any]) -> Heard:
+async def _ask(answer: Answer, request: Request, options: dict[str, Any], fast: bool, models: Answer) -> Heard:
     heard = Heard()
 
     async def handle(call: web.Request) -> web.StreamResponse:
         heard.bodies.append(await call.json())
-        heard.headers.append(dict(call.headers))
+        heard.headers.append(call.headers.copy())
         heard.paths.append(call.path)
         if callable(answer):
             response: web.StreamResponse = await answer(call)
@@ -48,10 +49,18 @@ async def _ask(answer: Answer, request: Request, options: dict[str, Any]) -> Hea
         return web.json_response(answer)
 
     app = web.Application()
-    app.router.add_post("/v1/chat/completions", handle)
+
+    async def listed(call: web.Request) -> web.StreamResponse:
+        heard.paths.append(call.path)
+        return web.json_response(models) if models is not None else web.Response(status=404)
+
+    app.router.add_post("/{path:.*}", handle)
+    app.router.add_get("/{path:.*}", listed)
     async with TestServer(app) as server:
-        endpoint = Endpoint(urls=[str(server.make_url("/v1"))], **options)
-        backend = resolve(f"farm:{request.model}", {"farm": endpoint}).make()
+        path = "" if "azure" in options else "/v1"
+        endpoint = Endpoint(urls=[str(server.make_url(path))], **options)
+        ((make, _), *_rest) = servers("farm", "farm", endpoint).members
+        backend = make(fast=fast)
         await backend.open((), 0)
         try:
             heard.reply = await backend.send(request)
@@ -64,8 +73,10 @@ async def _ask(answer: Answer, request: Request, options: dict[str, Any]) -> Hea
 
 @pytest.fixture
 def ask() -> Callable[..., Heard]:
-    def run(answer: Answer, request: Request = REQUEST, **options: Any) -> Heard:
-        return asyncio.run(_ask(answer, request, options))
+    def run(
+        answer: Answer, request: Request = REQUEST, *, fast: bool = True, models: Answer = None, **options: Any
+    ) -> Heard:
+        return asyncio.run(_ask(answer, request, options, fast, models))
 
     return run
 

@@ -24,7 +24,7 @@ def asked(*requests, extra_tokens=40, longest=(QUESTION,)):
 
     async def main():
         resolved = resolve("embedded:tiny", {})
-        backend = resolved.make()
+        backend = resolved.make()[0].backend
         await backend.open(longest, extra_tokens)
         try:
             named = [r._replace(model=resolved.wire_model) for r in requests]
@@ -84,7 +84,7 @@ def test_a_prompt_longer_than_its_slot_is_too_long_and_not_asked_again():
 
 def test_the_server_takes_no_requests_of_others_and_is_gone_after_close():
     async def main():
-        backend = resolve("embedded:tiny", {}).make()
+        backend = resolve("embedded:tiny", {}).make()[0].backend
         await backend.open((QUESTION,), 16)
         url = backend._client.facts()["url"] + "/chat/completions"
         call = urllib.request.Request(url, b'{"messages": []}', {"Content-Type": "application/json"})
@@ -107,7 +107,7 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 async def main():
     for _ in range(3):
-        backend = resolve("embedded:tiny", {}).make()
+        backend = resolve("embedded:tiny", {}).make()[0].backend
         try:
             await backend.open((), 600)
         except UsageError:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from prefsmith.backends import resolve
-from prefsmith.endpoints import Endpoint
+from prefsmith.endpoints import Endpoint, Limits
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Request, Sampling
@@ -166,13 +166,16 @@ FAILURES = [
     (409, error(), {}, Reason.SERVER_ERROR, {}),
     (500, error(), {}, Reason.SERVER_ERROR, {}),
     (503, "upstream is gone", {}, Reason.SERVER_ERROR, {}),
+    (503, error("busy"), {"retry_after": "3"}, Reason.SERVER_ERROR, {"retry_after_s": 3.0}),
+    (307, "elsewhere", {"location": "http://127.0.0.1:9/"}, Reason.BAD_REQUEST, {"stops": True}),
     (529, error("overloaded"), {}, Reason.SERVER_ERROR, {}),
 ]
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["lane-b", "lane-a"])
 @pytest.mark.parametrize(("status", "body", "headers", "reason", "expected"), FAILURES)
-def test_each_status_becomes_its_reason(ask, status, body, headers, reason, expected):
-    heard = ask(refusing(status, body, x_request_id="req_1", **headers))
+def test_each_status_becomes_its_reason(ask, status, body, headers, reason, expected, fast):
+    heard = ask(refusing(status, body, x_request_id="req_1", **headers), fast=fast)
     failed = heard.failed
     assert failed.reason is reason
     assert failed.stops_endpoint is expected.get("stops", False)
@@ -186,9 +189,24 @@ def test_retry_after_may_be_a_date(ask):
     assert 20 < ask(refusing(429, error(), Retry_After=soon)).failed.retry_after_s <= 30
 
 
-def test_a_missing_model_is_named(ask):
-    failed = ask(refusing(404, error("gone"))).failed
-    assert "some-model" in failed.detail
+def test_a_missing_model_is_told_with_the_models_that_are_there(ask):
+    names = {"data": [{"id": name} for name in ("other", "some-modle", *(f"m{i}" for i in range(40)))]}
+    heard = ask(refusing(404, error("gone")), models=names)
+    assert "has no model 'some-model'; did you mean 'some-modle'?" in heard.failed.detail
+    assert "34 more" in heard.failed.detail
+    assert heard.paths.count("/v1/models") == 1
+
+
+def test_a_404_of_a_url_that_lists_nothing_doubts_the_url(ask):
+    heard = ask(refusing(404, error("gone")))
+    assert "lists no models (is the URL right?)" in heard.failed.detail
+    assert "some-model" in heard.failed.detail
+
+
+def test_a_key_that_is_refused_is_named_by_its_variable(ask, monkeypatch):
+    monkeypatch.setenv("FARM_KEY", KEY)
+    for status, told in ((401, "the key in FARM_KEY"), (403, "the key in FARM_KEY"), (402, "the quota of FARM_KEY")):
+        assert told in ask(refusing(status, error("no")), key_env="FARM_KEY").failed.detail
 
 
 @pytest.mark.parametrize(
@@ -232,7 +250,7 @@ def test_a_key_never_stands_in_a_detail(ask, monkeypatch):
 
 def test_nobody_listening_is_a_connection_failure(request_):
     async def main():
-        backend = resolve("farm:m", {"farm": Endpoint(urls=["http://127.0.0.1:9/v1"])}).make()
+        backend = resolve("farm:m", {"farm": Endpoint(urls=["http://127.0.0.1:9/v1"])}).make()[0].backend
         await backend.open((), 0)
         with pytest.raises(CallFailed) as raised:
             await backend.send(request_)
@@ -263,7 +281,7 @@ def test_a_connection_cut_before_the_end_may_be_billed(cut_connection, request_,
     async def main():
         server, url = await cut_connection(raw)
         async with server:
-            backend = resolve("farm:m", {"farm": Endpoint(urls=[url])}).make()
+            backend = resolve("farm:m", {"farm": Endpoint(urls=[url])}).make()[0].backend
             await backend.open((), 0)
             with pytest.raises(CallFailed) as raised:
                 await backend.send(request_)
@@ -304,8 +322,8 @@ def test_many_requests_share_few_connections(completion, request_):
         app = web.Application()
         app.router.add_post("/v1/chat/completions", handle)
         async with TestServer(app) as server:
-            endpoint = Endpoint(urls=[str(server.make_url("/v1"))], concurrency=40)
-            backend = resolve("farm:m", {"farm": endpoint}).make()
+            endpoint = Endpoint(urls=[str(server.make_url("/v1"))], limits=Limits(concurrency=40))
+            backend = resolve("farm:m", {"farm": endpoint}).make()[0].backend
             await backend.open((), 0)
             seeds = iter(range(120))
 

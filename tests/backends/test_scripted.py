@@ -21,7 +21,7 @@ def asked(*requests, **script):
     """The replies, or failures, of one fake to these requests, one after another."""
 
     async def main():
-        backend = resolve("fake:m", {"fake": Endpoint(script=Script(**script))}).make()
+        backend = resolve("fake:m", {"fake": Endpoint(script=Script(**script))}).make()[0].backend
         await backend.open((), 0)
         out = []
         for request in requests:
@@ -153,7 +153,7 @@ def test_each_request_is_logged_before_its_answer(tmp_path):
     log = tmp_path / "asked.jsonl"
 
     async def main():
-        backend = resolve("fake:m", {"fake": Endpoint(script=Script(log=log, latency_s=60))}).make()
+        backend = resolve("fake:m", {"fake": Endpoint(script=Script(log=log, latency_s=60))}).make()[0].backend
         await backend.open((), 0)
         task = asyncio.create_task(backend.send(ASK._replace(n=3)))
         await asyncio.sleep(0.05)
@@ -172,7 +172,7 @@ def test_each_request_is_logged_before_its_answer(tmp_path):
 
 def test_latencies_are_drawn_by_seed_around_their_mean():
     async def main():
-        backend = resolve("fake:m", {"fake": Endpoint(script=Script(latency_s=0.02))}).make()
+        backend = resolve("fake:m", {"fake": Endpoint(script=Script(latency_s=0.02))}).make()[0].backend
         await backend.open((), 0)
 
         async def timed(seed):
@@ -192,7 +192,7 @@ def test_the_fake_is_cheap(n):
     """A bound for a loaded machine; idle it is about 7 microseconds for one choice and 19 for eight."""
 
     async def main():
-        backend = resolve("scripted:m", {}).make()
+        backend = resolve("scripted:m", {}).make()[0].backend
         await backend.open((), 0)
         t = time.process_time()
         for seed in range(1000):

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from prefsmith.backends import resolve
-from prefsmith.endpoints import Endpoint, Script
+from prefsmith.endpoints import Endpoint, Limits, Script
 from prefsmith.errors import UsageError
 from prefsmith.shelf import shelf
 
-FARM = {"farm": Endpoint(urls=["http://gpu1:8000/v1/"], server="vllm", concurrency=300, n_per_request=16)}
+FARM = {
+    "farm": Endpoint(urls=["http://gpu1:8000/v1/"], server="vllm", limits=Limits(concurrency=300), n_per_request=16)
+}
 
 
 def test_a_declared_endpoint_stands_in_keys_by_its_name_or_identity():
@@ -25,9 +27,11 @@ def test_a_model_name_may_hold_colons():
     assert resolve("farm:llama3:8b", FARM).wire_model == "llama3:8b"
 
 
-def test_models_of_one_endpoint_share_a_backend():
-    assert resolve("farm:a", FARM).backend_key == resolve("farm:b", FARM).backend_key
+def test_each_model_of_an_endpoint_has_a_backend_of_its_own():
+    """Limits are per model; the same model of two samplers is one."""
+    assert resolve("farm:a", FARM).backend_key != resolve("farm:b", FARM).backend_key
     assert resolve("scripted:a", FARM).backend_key != resolve("farm:a", FARM).backend_key
+    assert resolve("farm:a", FARM).backend_key == resolve("farm:a", FARM).backend_key
 
 
 def test_capabilities_are_known_before_opening():
@@ -46,7 +50,7 @@ def test_openai_needs_its_key(monkeypatch):
         resolve("openai:gpt-4.1-mini", {})
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     resolved = resolve("openai:gpt-4.1-mini", {})
-    facts = resolved.make().facts()
+    facts = resolved.make()[0].backend.facts()
     assert facts["url"] == "https://api.openai.com/v1"
     assert facts["max_tokens_field"] == "max_completion_tokens"
     assert resolved.identity.target == "openai"
@@ -55,7 +59,7 @@ def test_openai_needs_its_key(monkeypatch):
 def test_a_declared_openai_replaces_the_built_in_one(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     declared = {"openai": Endpoint(urls=["http://proxy:1/v1"], max_tokens_field="max_tokens")}
-    assert resolve("openai:m", declared).make().facts()["url"] == "http://proxy:1/v1"
+    assert resolve("openai:m", declared).make()[0].backend.facts()["url"] == "http://proxy:1/v1"
 
 
 def test_a_key_with_a_line_end_inside_is_refused_without_showing_it(monkeypatch):
@@ -70,7 +74,7 @@ def test_a_key_with_a_line_end_inside_is_refused_without_showing_it(monkeypatch)
     [
         ("fram:m", "did you mean 'farm'"),
         ("opneai:gpt", "did you mean 'openai'"),
-        ("azure:gpt", "not built yet; use an endpoint with urls:"),
+        ("azure:gpt", "declare `endpoints: azure:"),
         ("tiny", "TARGET:MODEL"),
         ("embedded:tinny", "did you mean 'tiny'"),
         ("embedded:no/such.gguf", r"there is no file '.*no/such.gguf'"),
@@ -90,7 +94,7 @@ def test_a_url_that_cannot_work_is_refused(url):
 
 def test_a_url_may_end_where_people_paste_too_much():
     pasted = {"farm": Endpoint(urls=["http://h/v1/chat/completions"])}
-    assert resolve("farm:m", pasted).make().facts()["url"] == "http://h/v1"
+    assert resolve("farm:m", pasted).make()[0].backend.facts()["url"] == "http://h/v1"
 
 
 def test_a_gguf_is_its_content_wherever_it_lies(tmp_path):
@@ -108,6 +112,6 @@ def test_a_gguf_is_its_content_wherever_it_lies(tmp_path):
 
 def test_the_fake_needs_no_endpoint_and_takes_one():
     assert resolve("scripted:demo", {}).identity.target == "scripted"
-    declared = {"fake": Endpoint(script=Script(chars=30), n_per_request=4, concurrency=7)}
+    declared = {"fake": Endpoint(script=Script(chars=30), n_per_request=4, limits=Limits(concurrency=7))}
     capabilities = resolve("fake:m", declared).capabilities
     assert (capabilities.n_per_request, capabilities.concurrency) == (4, 7)

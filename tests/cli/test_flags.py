@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from prefsmith.cli.flags import DEMO, formats_of, known_judges, pairing_of, recipe_of, rejudged
+from prefsmith.cli.flags import DEMO, billed_of, formats_of, known_judges, pairing_of, recipe_of, rejudged
 from prefsmith.cli.parser import parse
 from prefsmith.errors import UsageError
-from prefsmith.recipe import GRADERS, Pairing, Recipe
+from prefsmith.purse import Billed
+from prefsmith.recipe import GRADERS, Budget, Pairing, Recipe
 
 FILE = ("p.jsonl", "--gen", "openai:m", "--judge", "number")
 
@@ -74,6 +75,48 @@ def test_every_flag_lands_in_its_place() -> None:
     assert (columns.id, columns.tools, columns.system, columns.columns) == ("i", "t", "s", ["x", "y"])
     assert (columns.format, columns.split) == ("csv", "test")
     assert made.endpoints["openai"].urls == ["http://localhost:1/v1"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "budget"),
+    [
+        ("5usd", Budget(usd=5)),
+        ("$0.50", Budget(usd=0.5)),
+        ("1_000USD", Budget(usd=1000)),
+        ("200ktok", Budget(tokens=200_000)),
+        ("1.5Mtok", Budget(tokens=1_500_000)),
+        ("4096tokens", Budget(tokens=4096)),
+    ],
+)
+def test_a_budget_is_money_or_tokens(typed: str, budget: Budget) -> None:
+    assert recipe(*FILE, "--budget", typed).budget == budget
+
+
+def test_a_budget_replaces_that_of_the_recipe_whatever_its_unit(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("sample: {model: 'a:b'}\njudge: demo\nbudget: {usd: 20}\n")
+    assert recipe(str(file)).budget == Budget(usd=20)
+    assert recipe(str(file), "--budget", "2Mtok").budget == Budget(tokens=2_000_000)
+    assert recipe(str(file), "--prices", "mine.toml").prices == Path("mine.toml")
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    assert "--budget: budget.usd: got 0.0, expected greater than 0" in refused(*FILE, "--budget", "$0")
+
+
+def test_a_word_on_held_money_is_in_either_unit_and_may_be_nothing() -> None:
+    for typed, said in (("0usd", Billed("nanousd", 0)), ("$1.5", Billed("nanousd", 1_500_000_000))):
+        assert billed_of(parse(["run", *FILE, "--maybe-billed", typed])) == said
+    assert billed_of(parse(["judge", "r", "--maybe-billed", "2ktok"])) == Billed("tokens", 2000)
+    assert billed_of(parse(["run", *FILE])) is None
+    with pytest.raises(UsageError, match="--maybe-billed"):
+        parse(["plan", *FILE, "--maybe-billed", "0usd"])
+
+
+def test_rejudging_may_have_another_budget() -> None:
+    last = recipe(*FILE, "--budget", "$5")
+    assert rejudged(parse(["judge", "runs/p", "--judge", "exact"]), last).budget == Budget(usd=5)
+    assert rejudged(parse(["judge", "r", "--judge", "exact", "--budget", "$9"]), last).budget == Budget(usd=9)
 
 
 def test_set_holds_over_a_flag() -> None:

@@ -29,6 +29,9 @@ def test_a_word_too_many_is_refused() -> None:
         (["run", "--to", "trl,"], "argument --to: got 'trl,', expected names"),
         (["run", "--endpoint", "host:8000"], "argument --endpoint: got 'host:8000', expected NAME=http://"),
         (["run", "--show", "-1"], "argument --show: got '-1', expected 0 or more"),
+        (["run", "--budget", "5"], "argument --budget: got '5', expected a sum and its unit: 5usd, $5"),
+        (["run", "--budget", "1.5tok"], "argument --budget: got '1.5tok', expected a sum"),
+        (["run", "--budget", "1.2.3usd"], "argument --budget: got '1.2.3usd', expected a sum"),
         (["rnu"], "invalid choice: 'rnu'"),
     ],
 )

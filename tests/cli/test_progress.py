@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from prefsmith.cli.progress import ProgressLine, render
-from prefsmith.progress import Progress
+from prefsmith.progress import Progress, Spending
 
 SEEN = Progress(
     n_items=300,
     n_items_done=180,
     n_items_settled=120,
+    n_items_looked=120,
     n_pairs=90,
     n_calls_ok=1200,
     n_calls_failed=Counter(timeout=1, rate_limited=20, server_error=0),
@@ -40,6 +41,20 @@ def test_a_line_says_how_far_how_fast_with_what_yield_and_what_failed() -> None:
         "items 180/300 (60%) · 0:10, 0:10 left · 90 pairs (0.75 an item) · 21 calls failed (rate_limited 20, timeout 1)"
         " · 4 without a verdict (unparseable 4) · 120 calls/s, 33.4k tokens · 960 completions, 700 verdicts"
     )
+
+
+def test_money_is_told_as_spent_or_of_the_budget_and_so_is_a_reply_without_a_price() -> None:
+    assert "$" not in render(SEEN)
+    assert " · 90 pairs (0.75 an item) · $1.23 · 21 calls failed" in render(replace(SEEN, spent_nanousd=1_230_000_000))
+    of = replace(SEEN, spent_nanousd=1, budget=Spending("nanousd", 1_230_000_000, 5_000_000_000))
+    assert " · $1.23 of $5.00 · 21 calls" in render(of)
+    assert " · 1.5M of 2.0M tokens · " in render(replace(of, budget=Spending("tokens", 1_500_000, 2_000_000)))
+    assert " · $1.23 of $5.00 · 3 replies without a price · " in render(replace(of, n_unpriced=3))
+    assert " · <$0.0001 · " in render(replace(SEEN, spent_nanousd=7))
+
+
+def test_pairs_that_were_counted_over_a_share_of_the_items_are_told_as_an_estimate() -> None:
+    assert " · about 90 pairs (0.75 an item) · " in render(replace(SEEN, n_items_looked=40, n_pairs=30))
 
 
 def test_a_line_before_anything_came_back_divides_by_nothing() -> None:

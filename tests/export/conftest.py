@@ -88,7 +88,7 @@ def gallery() -> list[Record]:
     odd = make_record("Was heißt\u2028„neu“?", ("  ein Wort\u0085 \n", "zwei 👍\x0b"), source_id="q-3")
     dropped = make_record("Say hi", ("hi", "hi there"), (1.0, 1.0))
     gated = make_record("Say no", ("no", "nope", ""), (0.5, 0.0, 0.0))
-    empty = replace(gated.samples[2], gate=Reason.EMPTY, scores={JUDGE: Reason.UNPARSEABLE}, n_tokens=None, seed=None)
+    empty = gated.samples[2]._replace(gate=Reason.EMPTY, scores={JUDGE: Reason.UNPARSEABLE}, n_tokens=None, seed=None)
     return [
         plain,
         make_record(history, ("A pear.", "Carrot")),

@@ -138,7 +138,7 @@ def test_damaged_gated_and_truncated_completions_are_refused(record: Callable[..
     assert refused(record(damaged=True)) == "damaged"
     assert refused(record(gate=Reason.IDENTICAL)) == "identical"
     cut = record()
-    cut = replace(cut, samples=(replace(cut.samples[0], finish_reason="length"), cut.samples[1]))
+    cut = replace(cut, samples=(cut.samples[0]._replace(finish_reason="length"), cut.samples[1]))
     assert refused(cut) == "truncated"
 
 

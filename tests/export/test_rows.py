@@ -183,7 +183,7 @@ def test_every_completion_with_every_verdict_is_in_the_parquet(gallery: list[Rec
 
 def test_two_judges_of_one_name_are_told_and_hide_no_score(record: Callable[..., Record], names: Naming) -> None:
     whole = record()
-    samples = tuple(replace(s, scores={**s.scores, 8: 0.5}) for s in whole.samples)
+    samples = tuple(s._replace(scores={**s.scores, 8: 0.5}) for s in whole.samples)
     twice = replace(names, judges={**names.judges, 8: "number"})
     with pytest.raises(PrefsmithError, match="two judges are named 'number'"):
         list(completion_rows(replace(whole, samples=samples), (), twice))
@@ -192,8 +192,8 @@ def test_two_judges_of_one_name_are_told_and_hide_no_score(record: Callable[...,
 def test_a_pairs_id_depends_on_what_it_holds_and_on_nothing_else(record: Callable[..., Record]) -> None:
     whole, other = record(), record(answers=("4", "six"))
     (pair,) = whole.pairs
-    moved = replace(whole, samples=tuple(replace(s, key=(s.key[0] + 5, s.key[1])) for s in whole.samples))
-    there = replace(pair, chosen=(6, 0), rejected=(7, 0), judge=9, chosen_score=0.9)
+    moved = replace(whole, samples=tuple(s._replace(key=(s.key[0] + 5, s.key[1])) for s in whole.samples))
+    there = pair._replace(chosen=(6, 0), rejected=(7, 0), judge=9, chosen_score=0.9)
     assert pair_id(whole, pair) == pair_id(moved, there)
     assert pair_id(whole, pair) != pair_id(other, other.pairs[0])
     assert pair_id(whole, pair).startswith(whole.id + "-")

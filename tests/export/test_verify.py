@@ -186,7 +186,7 @@ def test_a_score_that_its_judge_did_not_give_is_named(
 ) -> None:
     file = damaged("trl")
     changed = many[3]
-    samples = tuple(replace(s, scores={7: 0.1}) if i == 0 else s for i, s in enumerate(changed.samples))
+    samples = tuple(s._replace(scores={7: 0.1}) if i == 0 else s for i, s in enumerate(changed.samples))
     records = [*many[:3], replace(changed, samples=samples), *many[4:]]
     found = verify_file(file.path, "trl", file.written.sha256, records, names)
     assert f"{file.name} line 4: chosen score 0.1 is not above rejected score 0.25" in found

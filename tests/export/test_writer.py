@@ -102,11 +102,11 @@ def test_writing_twice_gives_the_same_bytes(gallery: list[Record], names: Naming
 def test_ids_of_the_ledger_are_in_no_file(gallery: list[Record], names: Naming, tmp_path: Path) -> None:
     def moved(whole: Record) -> Record:
         samples = tuple(
-            replace(s, key=(s.key[0] + 40, s.key[1]), scores={j + 40: v for j, v in s.scores.items()})
+            s._replace(key=(s.key[0] + 40, s.key[1]), scores={j + 40: v for j, v in s.scores.items()})
             for s in whole.samples
         )
         pairs = tuple(
-            replace(p, chosen=(p.chosen[0] + 40, p.chosen[1]), rejected=(p.rejected[0] + 40, p.rejected[1]), judge=47)
+            p._replace(chosen=(p.chosen[0] + 40, p.chosen[1]), rejected=(p.rejected[0] + 40, p.rejected[1]), judge=47)
             for p in whole.pairs
         )
         return replace(whole, samples=samples, pairs=pairs)

@@ -15,10 +15,15 @@ from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.ledger.writer import GROUP_CALLS, Writer
 
 
-def with_writer(folder: Path, body: Callable[[Ledger, Writer], Awaitable[None]]) -> None:
+def call_each(landed: list[Callable[[], None]]) -> None:
+    for one in landed:
+        one()
+
+
+def with_writer(folder: Path, body: Callable[[Ledger, Writer[Callable[[], None]]], Awaitable[None]]) -> None:
     async def run() -> None:
         with Ledger.create(folder) as ledger:
-            writer = Writer(ledger)
+            writer = Writer(ledger, call_each)
             try:
                 await body(ledger, writer)
             finally:
@@ -27,7 +32,7 @@ def with_writer(folder: Path, body: Callable[[Ledger, Writer], Awaitable[None]])
     asyncio.run(run())
 
 
-def add_text(ledger: Ledger, writer: Writer, landed: Callable[[], None]) -> None:
+def add_text(ledger: Ledger, writer: Writer[Callable[[], None]], landed: Callable[[], None]) -> None:
     i = ledger.take_id("text")
     writer.rows().text.append((i, b"h", f"{i}"))
     writer.rows().counts["texts"] += 1
@@ -35,7 +40,7 @@ def add_text(ledger: Ledger, writer: Writer, landed: Callable[[], None]) -> None
 
 
 def test_what_has_landed_is_committed_and_seen_by_others(tmp_path: Path) -> None:
-    async def body(ledger: Ledger, writer: Writer) -> None:
+    async def body(ledger: Ledger, writer: Writer[Callable[[], None]]) -> None:
         other, seen = ledger.reader(), list[tuple[int, int]]()
 
         def landed() -> None:
@@ -53,7 +58,7 @@ def test_what_has_landed_is_committed_and_seen_by_others(tmp_path: Path) -> None
 
 
 def test_a_full_group_goes_at_once_and_a_started_one_after_its_time(tmp_path: Path) -> None:
-    async def body(ledger: Ledger, writer: Writer) -> None:
+    async def body(ledger: Ledger, writer: Writer[Callable[[], None]]) -> None:
         commits = list[float]()
         ledger.db.set_trace_callback(lambda sql: commits.append(time.monotonic()) if sql == "COMMIT" else None)
         done = asyncio.Event()
@@ -67,7 +72,7 @@ def test_a_full_group_goes_at_once_and_a_started_one_after_its_time(tmp_path: Pa
 
 
 def test_rows_and_counters_of_a_group_are_one_transaction(tmp_path: Path) -> None:
-    async def body(ledger: Ledger, writer: Writer) -> None:
+    async def body(ledger: Ledger, writer: Writer[Callable[[], None]]) -> None:
         add_text(ledger, writer, lambda: None)
         writer.rows().reads.append((1, b"taken"))  # id 1 is there already: the whole group must be refused
         await writer.drained()
@@ -79,7 +84,7 @@ def test_rows_and_counters_of_a_group_are_one_transaction(tmp_path: Path) -> Non
 
 
 def test_a_failed_commit_lands_nothing_is_told_once_and_stops_nobody_from_closing(tmp_path: Path) -> None:
-    async def body(ledger: Ledger, writer: Writer) -> None:
+    async def body(ledger: Ledger, writer: Writer[Callable[[], None]]) -> None:
         told, landed = list[str](), list[int]()
         writer.on_failure = lambda: told.append("failed")
         pages = ledger.db.execute("PRAGMA page_count").fetchone()[0]
@@ -101,7 +106,7 @@ def test_a_failed_commit_lands_nothing_is_told_once_and_stops_nobody_from_closin
 
 
 def test_whoever_is_far_ahead_of_the_disk_waits(tmp_path: Path) -> None:
-    async def body(ledger: Ledger, writer: Writer) -> None:
+    async def body(ledger: Ledger, writer: Writer[Callable[[], None]]) -> None:
         blocker = sqlite3.connect(tmp_path / NAME, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
         for _ in range(6):
@@ -117,7 +122,7 @@ def test_whoever_is_far_ahead_of_the_disk_waits(tmp_path: Path) -> None:
 
 
 def test_spans_replace_those_that_they_cover(tmp_path: Path) -> None:
-    async def body(ledger: Ledger, writer: Writer) -> None:
+    async def body(ledger: Ledger, writer: Writer[Callable[[], None]]) -> None:
         view = b"v" * 16
         writer.rows().spans += [(view, 1, 3), (view, 5, 9)]
         writer.put(lambda: None)

@@ -32,7 +32,7 @@ def asked(answer, n=1, sampling=None, schema=None, **options):
         app.router.add_post("/v1/chat/completions", handle)
         async with TestServer(app) as server:
             endpoint = Endpoint(urls=[str(server.make_url("/v1"))], **options)
-            backend = resolve("farm:m", {"farm": endpoint}).make()
+            backend = resolve("farm:m", {"farm": endpoint}).make()[0].backend
             await backend.open((), 0)
             request = Request("m", HELLO, sampling or Sampling(), n, 11, schema=schema)
             try:

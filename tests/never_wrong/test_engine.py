@@ -21,7 +21,11 @@ RUBRIC = {"use": "rubric-help", "model": "jury:fake"}
 def recipe(folder: Path, n_prompts: int, script: dict[str, Any], **more: Any) -> Recipe:
     lines = ({"question": f"Say {i}.", "answer": "quality=7"} for i in range(n_prompts))
     (folder / "prompts.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    shape = {"script": {"log": str(folder / "log"), **script}, "concurrency": 32, "n_per_request": more.pop("per", 2)}
+    shape = {
+        "script": {"log": str(folder / "log"), **script},
+        "limits": {"concurrency": 32},
+        "n_per_request": more.pop("per", 2),
+    }
     sample = {"model": "farm:fake", "temperature": [0.4, 1.0], "n": more.pop("n", 2)}
     whole = {"endpoints": {"farm": shape, "jury": shape}, "sample": sample, "judge": [RUBRIC], **more}
     return Recipe.model_validate({"prompts": {"path": str(folder / "prompts.jsonl")}, **whole})

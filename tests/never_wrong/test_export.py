@@ -24,7 +24,7 @@ def made(prompt: str, *answers: str, source_id: str | None = None, **sample: obj
         Sample((1, i), {"role": "assistant", "content": text}, "stop", len(text), scores={1: 1.0 - i / 4})
         for i, text in enumerate(answers)
     )
-    samples = tuple(replace(s, **sample) for s in samples)  # type: ignore[arg-type]
+    samples = tuple(s._replace(**sample) for s in samples)  # type: ignore[arg-type]
     item = Item(Prompt(({"role": "user", "content": prompt},)))
     pair = Pair((1, 0), (1, 1), 1.0, 0.75, 1, "best_worst")
     return Record(prompt.encode().hex(), prompt.encode().hex(), item, source_id, samples, (pair,), None)
@@ -49,9 +49,9 @@ def test_any_subset_of_records_leaves_every_other_row_as_it_was(tmp_path: Path) 
 def test_ties_and_identical_texts_are_in_no_file_and_counted(tmp_path: Path) -> None:
     """3: on a tie the same completion became chosen and rejected."""
     tie = made("q", "a", "b")
-    tie = replace(tie, pairs=(replace(tie.pairs[0], rejected_score=1.0),))
+    tie = replace(tie, pairs=(tie.pairs[0]._replace(rejected_score=1.0),))
     same = made("p", "a", "b")
-    same = replace(same, pairs=(replace(same.pairs[0], rejected=(1, 0)),))
+    same = replace(same, pairs=(same.pairs[0]._replace(rejected=(1, 0)),))
     for written in write([tie, same], TRAINERS, tmp_path, NAMES):
         assert (written.n_rows, dict(written.skipped)) == (0, {"identical": 1, "tie": 1})
 

@@ -77,7 +77,7 @@ ASKS_NOTHING = {
     "sample.0.repetition_penalty": 1,
     "sample.0.stop": [],
     "sample.0.n": 1,
-    "endpoints.fake.concurrency": 3,
+    "endpoints.fake.limits.concurrency": 3,
     "endpoints.fake.timeout_s": 7,
     "endpoints.fake.key_env": "SOME_KEY",
     "endpoints.fake.n_per_request": 1,

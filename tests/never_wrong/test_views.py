@@ -38,7 +38,7 @@ def recipe(folder: Path, **more: Any) -> Recipe:
     if not (folder / "prompts.jsonl").exists():
         written(folder, items(12))
     script = {"log": str(folder / "log"), "duplicates": 0.2, "truncated": 0.1, "chars": 60}
-    farms = {name: {"script": script, "n_per_request": 1, "concurrency": 8} for name in ("farm", "jury")}
+    farms = {name: {"script": script, "n_per_request": 1, "limits": {"concurrency": 8}} for name in ("farm", "jury")}
     prompts = {"path": str(folder / "prompts.jsonl"), **more.pop("prompts", {})}
     plain = {"endpoints": farms, "sample": TWO, "judge": [RUBRIC, CONFIRM], "export": ["trl", "openai", "parquet"]}
     return Recipe.model_validate({"prompts": prompts, **plain, **more})
@@ -75,10 +75,10 @@ def records(folder: Path) -> list[Record]:
             replace(
                 r,
                 samples=tuple(
-                    replace(s, key=key(s.key), scores={leaves[j]: v for j, v in s.scores.items()}) for s in r.samples
+                    s._replace(key=key(s.key), scores={leaves[j]: v for j, v in s.scores.items()}) for s in r.samples
                 ),
                 pairs=tuple(
-                    replace(p, chosen=key(p.chosen), rejected=key(p.rejected), judge=leaves[p.judge]) for p in r.pairs
+                    p._replace(chosen=key(p.chosen), rejected=key(p.rejected), judge=leaves[p.judge]) for p in r.pairs
                 ),
             )
             for r in f.records()
@@ -142,7 +142,12 @@ KEPT: list[Change] = [
     {"max_no_verdict": 0.5},
     {"export": ["trl"]},
     {"pair": {"seed": 5}},
-    {"endpoints": {n: {"script": {}, "n_per_request": 7, "concurrency": 3, "timeout_s": 1} for n in ("farm", "jury")}},
+    {
+        "endpoints": {
+            n: {"script": {}, "n_per_request": 7, "limits": {"concurrency": 3}, "timeout_s": 1}
+            for n in ("farm", "jury")
+        }
+    },
     {"endpoints": {"farm": {"urls": "http://127.0.0.1:9/v1"}, "jury": {"script": {}}}},
 ]
 

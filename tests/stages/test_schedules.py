@@ -54,7 +54,7 @@ def recipe(path: Path, farm: dict[str, Any], jury: dict[str, Any], **more: Any) 
 
 def endpoint(luck: Random, **more: Any) -> dict[str, Any]:
     script = {**FAKE, "latency_s": luck.choice([0, 0.001, 0.003]), "n_ignored": luck.random() < 0.3, **more}
-    return {"script": script, "concurrency": luck.choice([1, 3, 16]), "n_per_request": luck.randint(1, 4)}
+    return {"script": script, "limits": {"concurrency": luck.choice([1, 3, 16])}, "n_per_request": luck.randint(1, 4)}
 
 
 def held(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
@@ -71,7 +71,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("plain")
     lines = ({"question": f"Say {i // 5 * 2 + i % 2}.", "answer": f"quality={i % 4}"} for i in range(30))
     (folder / "p.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    calm = {"script": FAKE, "concurrency": 8, "n_per_request": 3}
+    calm = {"script": FAKE, "limits": {"concurrency": 8}, "n_per_request": 3}
     assert run_job(recipe(folder / "p.jsonl", calm, calm), folder / "out", say=lambda _: None) == 0
     return folder / "p.jsonl", held(folder / "out")
 

@@ -151,7 +151,7 @@ def open_engine() -> Iterator[Callable[..., Loop]]:
     opened: list[Loop] = []
 
     def open_(endpoint: Endpoint, model: str = str(TINY)) -> Loop:
-        backend = resolve(f"local:{model}", {"local": endpoint}).make()
+        backend = resolve(f"local:{model}", {"local": endpoint}).make()[0].backend
         assert isinstance(backend, VllmInProcess)
         opened.append(Loop(backend))
         return opened[-1]

@@ -91,7 +91,7 @@ from prefsmith.backends.vllm.children import engines
 from tests.vllm.conftest import TINY, endpoint_of
 
 async def main():
-    backend = resolve(f"local:{{TINY}}", {{"local": endpoint_of()}}).make()
+    backend = resolve(f"local:{{TINY}}", {{"local": endpoint_of()}}).make()[0].backend
     await backend.open((), 0)
     print(*engines(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

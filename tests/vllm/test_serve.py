@@ -22,7 +22,7 @@ from prefsmith.reasons import Reason
 def server_of(adapter: Path | None = None, **more: object) -> VllmServer:
     adapters = {"adapters": {"odd": adapter}} if adapter else {}
     endpoint = endpoint_of(mode="serve", **adapters, **more)
-    backend = resolve(f"local:{TINY}", {"local": endpoint}).make()
+    backend = resolve(f"local:{TINY}", {"local": endpoint}).make()[0].backend
     assert isinstance(backend, VllmServer)
     return backend
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prefsmith.backends import wire
+from prefsmith.backends.access import Access
 from prefsmith.backends.gguf import Gguf
 from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.errors import ProviderError, UsageError
@@ -101,13 +102,11 @@ class Embedded:
                 self._stop()
                 raise
             self._client = OpenAICompatible(
+                Access(url=f"{url}/v1", key=self._key, timeout_s=PATIENCE_S),
                 target=self.target,
                 endpoint=self.endpoint,
-                url=f"{url}/v1",
                 server="llama.cpp",
                 capabilities=self.capabilities(),
-                key=self._key,
-                timeout_s=PATIENCE_S,
             )
             await self._client.open((), 0)
 

@@ -2,15 +2,15 @@
 
     429                                     rate_limited (with what Retry-After says), or quota when it is used up
     402; 403, 429 with insufficient_quota   quota, stops the endpoint
-    401, 403                                auth, stops the endpoint
+    401, 403                                auth, stops the endpoint, and names where the key comes from
     404, 405, 3xx                           bad_request, stops the endpoint: the model or the URL is wrong
     400 and others with a context's length  context_too_long
     4xx with a content filter's code        content_filter
-    408, 409, 425, 5xx                      server_error
+    408, 409, 425, 5xx                      server_error (with what Retry-After says)
     any other 4xx                           bad_request
-    no connection                           connection
-    no reply in time                        timeout, maybe billed
-    a reply cut in the middle               connection, maybe billed
+    no connection, a request cut short      connection
+    no reply in time                        timeout, maybe billed unless the request was not sent in full
+    cut after that, or no HTTP at all       connection, maybe billed
 
 Details are raw here; the backend runs `redacted` over each before anyone sees it, so that none ever holds a key.
 """
@@ -19,18 +19,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from prefsmith.backends.quota import quota_of
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
 MAX_DETAIL_CHARS = 300
+_MAY_SAY_WHEN = (Reason.RATE_LIMITED, Reason.SERVER_ERROR)
 _BEARER = re.compile(r"(?i)\b(bearer|basic|api[-_]?key['\"]?\s*[:=])\s*['\"]?[^\s'\",}]+")
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "insufficient_balance")
 _FILTER = ("content_filter", "content_policy_violation", "responsibleaipolicyviolation")
@@ -54,13 +57,16 @@ def from_status(status: int, body: Json, headers: Mapping[str, str], model: str,
     detail = f"HTTP {status} for model {model!r}: {message or 'no explanation'}"
     if reason is Reason.AUTH:
         detail = f"HTTP {status}, the key in {key_name or 'no variable (the endpoint names no key_env)'}: {message}"
+    elif reason is Reason.QUOTA:
+        detail = f"HTTP {status}, the quota of {key_name or 'the endpoint'} is used up: {message}"
     return CallFailed(
         reason,
         detail,
         http_status=status,
         request_id=headers.get("x-request-id"),
-        retry_after_s=retry_after_s(headers) if reason is Reason.RATE_LIMITED else None,
+        retry_after_s=retry_after_s(headers) if reason in _MAY_SAY_WHEN else None,
         stops_endpoint=stops,
+        quota=quota_of(headers),
     )
 
 
@@ -113,6 +119,17 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def refused_field(body: Json, fields: Iterable[str]) -> str | None:
+    """Which field of a request a 400 names, in its `param` or its message; the longest name first, for `n` is short."""
+    inner = body.get("error", body) if isinstance(body, Mapping) else {}
+    param = str(inner.get("param") or "").rpartition(".")[2] if isinstance(inner, Mapping) else ""
+    names = sorted(fields, key=len, reverse=True)
+    if param in names:
+        return param
+    message = _told(body)[1]
+    return next((name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", message)), None)
+
+
 def from_openai(error: openai.OpenAIError, *, model: str, url: str, key_name: str | None) -> CallFailed:
     """Translate what the SDK raised. Its causes are httpx2's, which say how far the request had come."""
     import httpx2
@@ -121,14 +138,20 @@ def from_openai(error: openai.OpenAIError, *, model: str, url: str, key_name: st
     if isinstance(error, openai.APIStatusError):
         response = error.response
         return from_status(response.status_code, error.body, response.headers, model, key_name)
-    cause = error.__cause__
-    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
-        return CallFailed(Reason.CONNECTION, f"no connection to {url}: {cause or type(cause).__name__}")
-    if isinstance(error, openai.APITimeoutError):
-        return CallFailed(Reason.TIMEOUT, f"no reply from {url} in time", maybe_billed=True)
-    if isinstance(error, openai.APIConnectionError):
-        kind = type(cause).__name__
-        detail = f"the connection to {url} broke: {kind}: {cause}"
-        unsent = isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError)
-        return CallFailed(Reason.CONNECTION, detail, maybe_billed=not unsent)
+    if isinstance(error.__cause__, httpx2.TransportError):
+        return from_transport(error.__cause__, url)
     return CallFailed(Reason.SERVER_ERROR, f"{type(error).__name__} from {url}: {error}")
+
+
+def from_transport(error: httpx2.TransportError, url: str) -> CallFailed:
+    """Translate what the transport raised: what had not been sent in full cost nothing."""
+    import httpx2
+
+    if isinstance(error, httpx2.ReadTimeout | httpx2.WriteTimeout):
+        billed = isinstance(error, httpx2.ReadTimeout)
+        return CallFailed(Reason.TIMEOUT, f"no whole reply from {url} in time", maybe_billed=billed)
+    if isinstance(error, httpx2.ReadError | httpx2.RemoteProtocolError):
+        return CallFailed(Reason.CONNECTION, f"the connection to {url} broke: {error}", maybe_billed=True)
+    if isinstance(error, httpx2.WriteError):
+        return CallFailed(Reason.CONNECTION, f"the connection to {url} broke before the request was sent: {error}")
+    return CallFailed(Reason.CONNECTION, f"no connection to {url}: {error or type(error).__name__}")

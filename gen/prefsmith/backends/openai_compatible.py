@@ -1,18 +1,28 @@
-"""One backend for every server that speaks OpenAI's chat completions: api.openai.com, vLLM, llama.cpp, proxies.
+"""One backend for every server that speaks OpenAI's chat completions: api.openai.com, Azure, vLLM, llama.cpp, proxies.
 
-The openai package sends, authenticates and names its errors; retries, waiting and rates are not its business here.
-Only its public API is used, by the cheap path: the body goes in as a mapping, the response comes back as bytes.
-It does not know prompts, keys of the ledger or what a reply is for.
+The openai package authenticates, finds the address and names its errors; retries, waiting and rates are not its
+business here. Only its public API is used: the body goes in as a mapping, the response comes back as bytes, over a
+transport of ours; where the headers never change the SDK is asked for them once. It does not know prompts, keys of the
+ledger or what a reply is for.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from prefsmith.backends import wire
-from prefsmith.backends.failures import from_openai, redacted
+from prefsmith.backends.access import Access
+from prefsmith.backends.can import Can
+from prefsmith.backends.failures import from_openai, from_transport, redacted
+from prefsmith.backends.probe import NOTHING, Declared, probed
+from prefsmith.backends.quota import quota_of
+from prefsmith.backends.replies import reply_of
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Capabilities, Json, Message, Reply, Request, Sampling
@@ -20,136 +30,186 @@ from prefsmith.records import Capabilities, Json, Message, Reply, Request, Sampl
 if TYPE_CHECKING:
     import openai
 
-OPENAI_HOST = "api.openai.com"
-CONNECT_S = 30.0
-"""The SDK's 5 s are too short for hundreds of cold connections at once: each costs milliseconds of the same loop."""
-POOL = 16
-"""Connections of one client. httpcore2 walks its whole pool twice per request: with 256 connections in one pool a
-request cost 1.9 ms of CPU, in pools of 16 it costs 1.2 ms, nearly as with few."""
-KEEP_ALIVE_S = 4.0
-"""Below the 5 s after which uvicorn (vLLM) closes an idle connection: else a request may meet the closing."""
+    from prefsmith.backends.fast import Fast
+    from prefsmith.backends.transport import Answer, Transport
+
+PATH = "/chat/completions"
+LISTING_S = 5.0
+"""The list of models only mends a message, which should not wait for it."""
+N_LISTED = 8
 
 
 class OpenAICompatible:
     def __init__(
         self,
+        access: Access,
         *,
         target: str,
         endpoint: str,
-        url: str,
         server: wire.Server,
         capabilities: Capabilities,
-        max_tokens_field: wire.MaxTokensField = "max_tokens",
-        key: str | None = None,
-        key_name: str | None = None,
-        timeout_s: float = 600.0,
+        declared: Declared = NOTHING,
+        fast: bool = True,
     ) -> None:
-        """`url` ends before /chat/completions. `key_name`: the variable that holds the key, for messages."""
+        """`endpoint`: the name under which calls are counted; `fast` False sends each request through the SDK."""
         self.target = target
         self.endpoint = endpoint
-        self._url = url
+        self._access = access
         self._server: wire.Server = server
         self._capabilities = capabilities
-        self._max_tokens_field: wire.MaxTokensField = max_tokens_field
-        self._key = key
-        self._key_name = key_name
-        self._timeout_s = timeout_s
-        self._clients: list[openai.AsyncOpenAI] = []
-        self._in_flight: list[int] = []
-        self._headers: dict[str, str | openai.Omit] = {}
-        self._fields: dict[Sampling, Mapping[str, Json]] = {}
+        self._declared = declared
+        self._by_sdk = not (fast and access.fast)
+        self._transport: Transport | None = None
+        self._client: openai.AsyncOpenAI | None = None
+        self._fast: Fast | None = None
+        self._options: Any = {}
+        self._models: asyncio.Task[list[str]] | None = None
+        self.adopt(declared.can())
 
     async def open(self, longest: Sequence[tuple[Message, ...]], extra_tokens: int) -> None:
         del longest, extra_tokens  # a server far away was started with the context that it has
-        if not self._clients:
-            self._clients = self._connected()
-            self._in_flight = [0] * len(self._clients)
+        if self._client is not None:
+            return
+        from prefsmith.backends.fast import Fast
+        from prefsmith.backends.transport import Transport, make_room
 
-    def _connected(self) -> list[openai.AsyncOpenAI]:
-        """Clients with a small connection pool each, enough of them for every request in flight."""
-        import httpx2
-        import openai
+        make_room(self._capabilities.concurrency)
 
-        url = httpx2.URL(self._url)
-        # The SDK fills these from OPENAI_… variables, which are not meant for just any server.
-        if url.host != OPENAI_HOST:
-            self._headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        if self._key is None:
-            self._headers["Authorization"] = openai.Omit()
-        n_clients = -(-self._capabilities.concurrency // POOL)
-        timeout = httpx2.Timeout(self._timeout_s, connect=CONNECT_S)
-        limits = httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL, keepalive_expiry=KEEP_ALIVE_S)
-        tls = httpx2.create_ssl_context()
-        # A proxy of the environment must not catch this machine's own address.
-        trust_env = url.host not in ("127.0.0.1", "::1", "localhost")
-        return [
-            openai.AsyncOpenAI(
-                api_key=self._key or "none",
-                base_url=self._url,
-                max_retries=0,
-                timeout=timeout,
-                http_client=httpx2.AsyncClient(verify=tls, timeout=timeout, limits=limits, trust_env=trust_env),
-            )
-            for _ in range(n_clients)
-        ]
+        access = self._access
+        self._transport = Transport(access.url, access.route, access.timeout_s)
+        self._client = access.client(self._transport)
+        self._options = {"headers": access.without()}
+        self._fast = None if self._by_sdk else Fast(self._client, self._transport, self._options)
 
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
     def facts(self) -> Mapping[str, Json]:
-        return {"url": self._url, "server": self._server, "max_tokens_field": self._max_tokens_field}
+        return {"url": self._access.url, "server": self._server, "max_tokens_field": self._can.max_tokens_field}
+
+    @property
+    def can(self) -> Can:
+        return self._can
+
+    def adopt(self, can: Can) -> None:
+        """Shape every further request by what the model can do."""
+        self._can = can
+        self._fields: dict[Sampling, Mapping[str, Json]] = {}
+        if not can.n:
+            self._capabilities = replace(self._capabilities, n_per_request=1)
+
+    async def probe(self, model: str) -> Can:
+        """Find out what is not declared, by at most two tiny requests that are answered. Raises CallFailed when the
+        server cannot be asked at all; `adopt` is another step."""
+        try:
+            return await probed(lambda body: self._exchange(body, model), model, self._server, self._declared)
+        except Exception as error:
+            raise self._clean(await self._translated(error, model)) from None
 
     async def send(self, request: Request) -> Reply:
         try:
-            return await self._post(request)
-        except CallFailed as failed:
-            secrets = (self._key,) if self._key else ()
-            failed.detail = redacted(failed.detail, secrets)
-            failed.args = (f"{failed.reason}: {failed.detail}",)
-            raise
+            body = wire.body_of(request, self._sampling(request.sampling), self._can)
+            answer = await self._exchange(body, request.model)
+            headers = answer.headers
+            return reply_of(
+                answer.content,
+                request.n,
+                content_type=headers.get("content-type", ""),
+                request_id=headers.get("x-request-id"),
+                quota=quota_of(headers),
+                thinks=self._can.reasoning == "think",
+            )
+        except Exception as error:
+            raise self._clean(await self._translated(error, request.model)) from None
 
-    async def _post(self, request: Request) -> Reply:
-        """The boundary: whatever the SDK raises leaves here as CallFailed."""
+    async def _exchange(self, body: dict[str, Json], model: str) -> Answer:
+        """A 2xx. A key that was refused is made anew once: such a request cost nothing."""
+        key = self._access.key
+        if key is None or isinstance(key, str):
+            return await self._post(body)
+        import openai
+
+        used = await key()
+        try:
+            return await self._post(body)
+        except openai.AuthenticationError:
+            key.expire(used)
+            return await self._post(body)
+
+    async def _post(self, body: dict[str, Json]) -> Answer:
+        if self._fast is not None:
+            return await self._fast.post(PATH, body)
+        if self._client is None:
+            raise RuntimeError("a backend is opened before it sends")
+        import httpx2
+
+        from prefsmith.backends.transport import ANSWER
+
+        response = await self._client.post(PATH, cast_to=httpx2.Response, body=body, options=self._options)
+        answer: Answer = response.extensions[ANSWER]
+        return answer
+
+    async def _translated(self, error: Exception, model: str) -> CallFailed:
+        """The boundary: whatever else was raised leaves here as CallFailed; what is a bug stays what it is."""
         import httpx2
         import openai
 
-        if not self._clients:
-            raise RuntimeError("a backend is opened before it sends")
-        body = wire.body_of(request, self._sampling(request.sampling))
-        at = self._in_flight.index(min(self._in_flight))
-        self._in_flight[at] += 1
+        if isinstance(error, CallFailed):
+            return error
+        if isinstance(error, httpx2.TransportError):
+            return from_transport(error, self._access.url)
+        if isinstance(error, UnicodeEncodeError | orjson.JSONEncodeError):
+            return CallFailed(Reason.BAD_REQUEST, f"the request is no UTF-8: {error}")
+        if not isinstance(error, openai.OpenAIError):
+            raise error
+        failed = from_openai(error, model=model, url=self._access.url, key_name=self._access.key_name)
+        if failed.http_status == 404:
+            failed.detail = f"{await self._told_models(model)}; {failed.detail}"
+        return failed
+
+    def _clean(self, failed: CallFailed) -> CallFailed:
+        failed.detail = redacted(failed.detail, self._access.secrets)
+        failed.args = (f"{failed.reason}: {failed.detail}",)
+        return failed
+
+    async def _told_models(self, model: str) -> str:
+        """Which models there are, for one that is not among them: the list is asked for once."""
+        if self._models is None:
+            self._models = asyncio.create_task(self._listed())
+        names = await asyncio.shield(self._models)
+        url = self._access.url
+        if not names:
+            return f"{model!r} was not found at {url}, which lists no models (is the URL right?)"
+        if model in names:
+            return f"{url} lists {model!r} and yet"
+        near = get_close_matches(model, names, n=1, cutoff=0.6)
+        shown = ", ".join(names[:N_LISTED]) + (f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else "")
+        return f"{url} has no model {model!r}; {f'did you mean {near[0]!r}? ' if near else ''}it lists {shown}"
+
+    async def _listed(self) -> list[str]:
+        """The names of the models; none when the server does not say."""
+        import httpx2
+        import openai
+
+        assert self._client is not None
         try:
-            # httpx2's own limit is per read: a server that drips a byte a minute would never end.
-            async with asyncio.timeout(self._timeout_s + CONNECT_S):
-                response = await self._clients[at].post(
-                    "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": self._headers}
-                )
-        except openai.OpenAIError as error:
-            raise from_openai(error, model=request.model, url=self._url, key_name=self._key_name) from None
-        except TimeoutError:
-            detail = f"no whole reply from {self._url} in time"
-            raise CallFailed(Reason.TIMEOUT, detail, maybe_billed=True) from None
-        except UnicodeEncodeError as error:
-            raise CallFailed(Reason.BAD_REQUEST, f"the request is no UTF-8: {error}") from None
-        finally:
-            self._in_flight[at] -= 1
-        headers = response.headers
-        return wire.reply_of(
-            response.content,
-            request.n,
-            content_type=headers.get("content-type", ""),
-            request_id=headers.get("x-request-id"),
-        )
+            async with asyncio.timeout(LISTING_S):
+                response = await self._client.get("/models", cast_to=httpx2.Response, options=self._options)
+            return sorted(str(entry["id"]) for entry in orjson.loads(response.content)["data"])
+        except (openai.OpenAIError, TimeoutError, CallFailed, ValueError, LookupError, TypeError):
+            return []
 
     def _sampling(self, sampling: Sampling) -> Mapping[str, Json]:
         """The body's sampling part, made once for each cell of the grid."""
         fields = self._fields.get(sampling)
         if fields is None:
-            fields = wire.sampling_fields(sampling, self._server, self._max_tokens_field)
-            self._fields[sampling] = fields
+            fields = self._fields[sampling] = wire.sampling_fields(sampling, self._server, self._can)
         return fields
 
     async def close(self) -> None:
-        clients, self._clients = self._clients, []
-        for client in clients:
+        models, self._models = self._models, None
+        if models is not None:
+            models.cancel()
+        client, self._client, self._fast = self._client, None, None
+        if client is not None:
             await client.close()

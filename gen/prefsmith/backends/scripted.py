@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import accumulate
 
@@ -39,7 +39,7 @@ _TALE = (
     "path leads back to the market square with its clock that has been five minutes late since anyone can remember"
 )
 _WORDS = tuple(_TALE.split())
-_MARK = re.compile(r"quality=(\d)")
+_MARK = "quality="
 _MASK = (1 << 64) - 1
 # Constants of splitmix64 (Vigna, https://prng.di.unimi.it/splitmix64.c).
 _GAMMA, _MIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
@@ -50,7 +50,8 @@ _TAIL_CHARS = len(_TAILS[0])
 
 
 def capabilities_of(endpoint: Endpoint) -> Capabilities:
-    return Capabilities(KNOWS, endpoint.n_per_request, endpoint.concurrency)
+    limits = endpoint.limits
+    return Capabilities(KNOWS, endpoint.n_per_request, limits.concurrency, rpm=limits.rpm, tpm=limits.tpm)
 
 
 class Scripted:
@@ -171,7 +172,7 @@ class Scripted:
     def _verdict(self, request: Request, base: int, seed: int) -> str:
         if self._script.unparseable > 0 and _share(base, seed, b"unreadable") < self._script.unparseable:
             return "Both have their merits, and it would be hard to say more than that."
-        label = _right_label(_last_user_text(request.messages), request.labels, _drawn(base, seed, b"label"))
+        label = _right_label(_last_user_text(request.messages), request.labels, partial(_drawn, base, seed, b"label"))
         return f"Read with care; the marks decide.\nVERDICT: {label}"
 
 
@@ -182,25 +183,47 @@ def _seeds(request: Request, n: int) -> range | tuple[int, ...]:
     return (0,) * n
 
 
-def _right_label(text: str, labels: tuple[str, ...], draw: int) -> str:
+def _right_label(text: str, labels: tuple[str, ...], drawn: Callable[[], int]) -> str:
     """The label that the marks in the text call for; without marks that fit, one by the draw."""
-    marks = [int(d) for d in _MARK.findall(text)]
-    numbers = sorted(int(label) for label in labels if label.isdigit())
-    if marks and len(numbers) == len(labels):
-        low, high = numbers[0], numbers[-1]
+    marks, scale = _last_marks(text), _scale(labels)
+    if marks and scale is not None:
+        low, high = scale
         # A scale of nine or more takes the mark as it is; a shorter one is divided evenly.
         return str(low + (min(high - low, marks[-1]) if high - low >= 8 else marks[-1] * (high - low + 1) // 10))
-    if len(marks) >= 2 and "A" in labels and "B" in labels:
-        first, second = marks[-2:]
+    if len(marks) == 2 and "A" in labels and "B" in labels:
+        first, second = marks
         if first != second:
             return "A" if first > second else "B"
         if "TIE" in labels:
             return "TIE"
-    return labels[draw % len(labels)]
+    return labels[drawn() % len(labels)]
+
+
+def _last_marks(text: str) -> list[int]:
+    """The last two at most, from the end on: a judge's prompt is long, and this is done for every verdict."""
+    out: list[int] = []
+    at = len(text)
+    while len(out) < 2 and (at := text.rfind(_MARK, 0, at)) >= 0:
+        digit = text[at + len(_MARK) : at + len(_MARK) + 1]
+        if digit.isdecimal():
+            out.insert(0, int(digit))
+    return out
+
+
+@lru_cache(maxsize=64)
+def _scale(labels: tuple[str, ...]) -> tuple[int, int] | None:
+    """Lowest and highest of labels that are all numbers."""
+    if not all(label.isdigit() for label in labels):
+        return None
+    numbers = [int(label) for label in labels]
+    return min(numbers), max(numbers)
 
 
 def _last_user_text(messages: Sequence[Message]) -> str:
-    return next((m["content"] or "" for m in reversed(messages) if m["role"] == "user"), "")
+    for message in reversed(messages):
+        if message["role"] == "user":
+            return message["content"] or ""
+    return ""
 
 
 def _drawn(base: int, seed: int, what: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The chat-completions format: a Request becomes a body, the bytes of a reply become a Reply.
+"""The chat-completions format, the asking half: a Request becomes a body.
 
 Every sampling value that the server understands stands in every body, so that a server's own defaults never decide
 (llama.cpp filters by top_k 40 and min_p 0.05 unless told otherwise). Nothing here opens a connection.
@@ -6,20 +6,17 @@ Every sampling value that the server understands stands in every body, so that a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from prefsmith.backends.can import Can
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.records import NEUTRAL, Generated, Json, Message, Reply, Request, Sampling, Usage, canonical
-from prefsmith.text import without_surrogates
+from prefsmith.records import NEUTRAL, Json, Message, Request, Sampling
 
 Server = Literal["openai", "vllm", "llama.cpp"]
-MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 
 _OPENAI = frozenset({"temperature", "max_tokens", "top_p", "presence_penalty", "frequency_penalty", "stop"})
 _OPEN = _OPENAI | {"top_k", "min_p", "repetition_penalty"}
@@ -36,25 +33,30 @@ _LLAMA_OFF: Mapping[str, Json] = {
     "dynatemp_range": 0.0,
     "mirostat": 0,
 }
-_CUT_OFF = ("abort", "error")
 
 
-def sampling_fields(sampling: Sampling, server: Server, max_tokens_field: MaxTokensField) -> dict[str, Json]:
-    """The part of a body that one cell of the grid shares: each parameter that the server knows, neutral or not.
+def sampling_fields(sampling: Sampling, server: Server, can: Can) -> dict[str, Json]:
+    """The part of a body that one cell of the grid shares: each parameter that the server takes, neutral or not.
 
-    Raises CallFailed for a value that is not neutral and that the server would ignore.
+    Raises CallFailed for a value that is not neutral and that the server would ignore or refuse.
     """
-    for name in NEUTRAL.keys() - KNOWS[server]:
-        if getattr(sampling, name) != NEUTRAL[name]:
-            raise CallFailed(
-                Reason.BAD_REQUEST, f"a server of kind {server!r} does not know {name}", stops_endpoint=True
-            )
+    lacking = {name for name in NEUTRAL if name not in KNOWS[server] or name in can.refused}
+    values = dict(NEUTRAL)
+    if not can.temperature or "temperature" in can.refused:
+        lacking.add("temperature")
+        values["temperature"] = 1.0
+    for name in sorted(lacking):
+        if getattr(sampling, name) != values[name]:
+            known = name in KNOWS[server]
+            who = "the model there" if known else f"a server of kind {server!r}"
+            detail = f"{who} does not know {name}; leave it at {values[name]!r}"
+            raise CallFailed(Reason.BAD_REQUEST, detail, stops_endpoint=True)
     out: dict[str, Json] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
-        max_tokens_field: sampling.max_tokens,
+        can.max_tokens_field: sampling.max_tokens,
     }
     if server == "vllm":
         # vLLM's word for "all tokens" is -1; 0 means the same since 0.9, and nothing before.
@@ -65,10 +67,10 @@ def sampling_fields(sampling: Sampling, server: Server, max_tokens_field: MaxTok
         out |= _LLAMA_OFF
     if sampling.stop:
         out["stop"] = list(sampling.stop)
-    return out
+    return {name: value for name, value in out.items() if name not in lacking and name not in can.refused}
 
 
-def body_of(request: Request, fields: Mapping[str, Json]) -> dict[str, Json]:
+def body_of(request: Request, fields: Mapping[str, Json], can: Can) -> dict[str, Json]:
     """The whole body; `fields` come from `sampling_fields`."""
     if request.kind != "chat":
         raise CallFailed(
@@ -77,10 +79,12 @@ def body_of(request: Request, fields: Mapping[str, Json]) -> dict[str, Json]:
     body: dict[str, Json] = {
         "model": request.model,
         "messages": [_sent(m) if "tool_calls" in m else m for m in request.messages],
-        "n": request.n,
+        "n": request.n if can.n else 1,
         "seed": request.seed,
         **fields,
     }
+    if request.logprobs and can.logprobs:
+        body["logprobs"] = True
     if request.tools:
         body["tools"] = list(request.tools)
         if request.parallel_tool_calls is not None:
@@ -90,15 +94,18 @@ def body_of(request: Request, fields: Mapping[str, Json]) -> dict[str, Json]:
             "type": "json_schema",
             "json_schema": {"name": "answer", "strict": True, "schema": request.schema},
         }
+    for name in can.refused:
+        body.pop(name, None)
     return body
 
 
 def _sent(message: Message) -> Json:
     """A turn with tool calls as servers want it: their arguments are a JSON text."""
-    return {**message, "tool_calls": _calls(message["tool_calls"], _dumped)}
+    return {**message, "tool_calls": changed_calls(message["tool_calls"], _dumped)}
 
 
-def _calls(calls: list[Json], change: Callable[[Json], Json]) -> list[Json]:
+def changed_calls(calls: list[Json], change: Callable[[Json], Json]) -> list[Json]:
+    """Tool calls with the arguments of each function changed."""
     out = []
     for call in calls:
         function = call.get("function") if isinstance(call, dict) else None
@@ -110,204 +117,3 @@ def _calls(calls: list[Json], change: Callable[[Json], Json]) -> list[Json]:
 
 def _dumped(arguments: Json) -> Json:
     return arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-
-
-def _loaded(arguments: Json) -> Json:
-    """The object that a model wrote; what cannot be read as one, or not be written again, stays the text that it is."""
-    try:
-        value = orjson.loads(arguments) if isinstance(arguments, str) else arguments
-        canonical(value)
-    except (orjson.JSONDecodeError, TypeError):
-        return arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return value if isinstance(value, dict) else arguments
-
-
-class _Slim(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Turn(_Slim):
-    content: str | list[Any] | None = None
-    refusal: str | None = None
-    tool_calls: list[Any] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Choice(_Slim):
-    message: _Turn | None = None
-    finish_reason: str | None = None
-    index: int | None = None
-
-
-class _PromptDetails(_Slim):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(_Slim):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(_Slim):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Completion(_Slim):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    model: str | None = None
-    system_fingerprint: str | None = None
-    error: Any = None
-
-
-def reply_of(raw: bytes, n: int, *, content_type: str = "", request_id: str | None = None) -> Reply:
-    """Read the body of an HTTP 200, of which `n` choices were asked for; fewer may come, and are counted.
-
-    Raises CallFailed (owed) when there is no usable choice in it.
-    """
-    damaged: frozenset[int] = frozenset()
-    try:
-        read = _Completion.model_validate_json(raw)
-    except ValidationError:
-        read, damaged = _read_loosely(raw, content_type, request_id)
-    if read.error is not None:
-        raise _unusable(f"HTTP 200 with an error: {_brief(read.error)}", request_id, billed=False)
-    if not read.choices:
-        raise _unusable("HTTP 200 without a choice", request_id)
-    kept = _usable(read.choices, n)
-    if not kept:
-        words = sorted({str(c.finish_reason) for c in read.choices})
-        reason = Reason.INTERRUPTED if words == ["abort"] else Reason.SERVER_ERROR
-        detail = f"no choice was finished (finish_reason {', '.join(words)})"
-        raise CallFailed(reason, detail, http_status=200, request_id=request_id, maybe_billed=True)
-    usage = _usage(read.usage)
-    alone = _answer_tokens(usage) if len(read.choices) == 1 else None
-    return Reply(
-        tuple(_generated(index, c, alone, at in damaged) for index, at, c in kept),
-        usage,
-        read.model,
-        read.system_fingerprint,
-        request_id,
-        200,
-    )
-
-
-def _usable(choices: list[_Choice], n: int) -> list[tuple[int, int, _Choice]]:
-    """(index, place in the reply, choice) of what was finished, by index. An aborted text is no completion."""
-    indices = [c.index for c in choices]
-    told = len(set(indices)) == len(indices) and all(i is not None and 0 <= i < n for i in indices)
-    out = []
-    for place, choice in enumerate(choices):
-        index = choice.index if told and choice.index is not None else place
-        message = choice.message
-        if index >= n or message is None or choice.finish_reason in _CUT_OFF:
-            continue
-        if choice.finish_reason is None and not message.content:
-            continue
-        out.append((index, place, choice))
-    return sorted(out, key=lambda entry: entry[0])
-
-
-def _generated(index: int, choice: _Choice, n_tokens: int | None, damaged: bool) -> Generated:
-    turn = choice.message
-    assert turn is not None
-    message: Message = {"role": "assistant", "content": _content(turn.content)}
-    if turn.tool_calls:
-        message["tool_calls"] = read_calls(turn.tool_calls)
-    elif message["content"] is None:
-        message["content"] = ""
-    if turn.refusal:
-        message["refusal"] = turn.refusal
-    reasoning = turn.reasoning_content or turn.reasoning or None
-    return Generated(index, message, choice.finish_reason or "unknown", n_tokens, reasoning, None, damaged)
-
-
-def read_calls(calls: list[Json]) -> list[Json]:
-    """A model's tool calls as messages hold them: arguments are objects, ids go by place."""
-    return _numbered(_calls(calls, _loaded))
-
-
-def _numbered(calls: list[Json]) -> list[Json]:
-    """Ids by place: servers draw them at random, and two equal answers would not be seen as equal."""
-    return [{**c, "id": f"call_{i}"} if isinstance(c, dict) and "id" in c else c for i, c in enumerate(calls)]
-
-
-def _content(content: str | list[Any] | None) -> str | None:
-    """Some servers answer in parts; the text parts are the answer."""
-    if not isinstance(content, list):
-        return content
-    return "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-
-
-def _usage(usage: _Usage | None) -> Usage:
-    if usage is None:
-        return Usage()
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
-        usage.prompt_tokens,
-        None if prompt is None else prompt.cached_tokens,
-        usage.completion_tokens,
-        None if completion is None else completion.reasoning_tokens,
-    )
-
-
-def _answer_tokens(usage: Usage) -> int | None:
-    """Tokens of the one choice that came, its reasoning apart."""
-    if usage.n_completion_tokens is None:
-        return None
-    return max(0, usage.n_completion_tokens - (usage.n_reasoning_tokens or 0))
-
-
-def _read_loosely(raw: bytes, content_type: str, request_id: str | None) -> tuple[_Completion, frozenset[int]]:
-    """Read what the strict parser refused: half an emoji is no UTF-8, and the answer was paid for.
-
-    Returns the completion and the places of the choices that held a lone surrogate.
-    """
-    try:
-        value = json.loads(raw.decode("utf-8", "surrogateescape"))
-    except ValueError:
-        kind = content_type or "no content type"
-        what = "broken JSON" if "json" in content_type else f"{kind} instead of JSON (is the URL right?)"
-        raise _unusable(f"HTTP 200 with {what}: {_brief(raw)}", request_id, billed="json" in content_type) from None
-    if not isinstance(value, dict):
-        raise _unusable(f"HTTP 200 with {_brief(value)} instead of a completion", request_id)
-    choices = value.get("choices")
-    damaged: set[int] = set()
-    if isinstance(choices, list):
-        scrubbed = [_scrubbed(c) for c in choices]
-        damaged = {i for i, (_, hurt) in enumerate(scrubbed) if hurt}
-        value["choices"] = [c for c, _ in scrubbed]
-    value, _ = _scrubbed(value)
-    try:
-        return _Completion.model_validate(value), frozenset(damaged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _unusable(f"HTTP 200 with an unreadable completion: {where}: {first['msg']}", request_id) from None
-
-
-def _scrubbed(value: Json) -> tuple[Json, bool]:
-    """Every lone surrogate in it replaced, and whether there was any."""
-    if isinstance(value, str):
-        return without_surrogates(value)
-    if isinstance(value, list):
-        parts = [_scrubbed(v) for v in value]
-        return [v for v, _ in parts], any(hurt for _, hurt in parts)
-    if isinstance(value, dict):
-        pairs = [(_scrubbed(k), _scrubbed(v)) for k, v in value.items()]
-        return {k: v for (k, _), (v, _) in pairs}, any(a or b for (_, a), (_, b) in pairs)
-    return value, False
-
-
-def _unusable(detail: str, request_id: str | None, *, billed: bool = True) -> CallFailed:
-    return CallFailed(Reason.SERVER_ERROR, detail, http_status=200, request_id=request_id, maybe_billed=billed)
-
-
-def _brief(value: Json) -> str:
-    """Enough of it to say what came; the backend takes keys out of it and cuts it to the length of a detail."""
-    if isinstance(value, bytes):
-        return value[:4000].decode("utf-8", "replace")
-    return value if isinstance(value, str) else json.dumps(value)

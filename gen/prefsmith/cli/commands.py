@@ -18,7 +18,7 @@ _INTERRUPTED = (130, 143)
 
 
 def run(args: Namespace) -> int:
-    from prefsmith.cli.flags import recipe_of
+    from prefsmith.cli.flags import billed_of, recipe_of
 
     recipe, folder = recipe_of(args)
     # What a run needs is imported only now: a mistake in the flags is told at once.
@@ -27,7 +27,12 @@ def run(args: Namespace) -> int:
 
     with ProgressLine(sys.stderr) as line:
         code = run_job(
-            recipe, folder, change=args.change, on_progress=None if args.quiet else line.update, say=line.say
+            recipe,
+            folder,
+            change=args.change,
+            billed=billed_of(args),
+            on_progress=None if args.quiet else line.update,
+            say=line.say,
         )
     return _finish(args, folder, code)
 
@@ -43,16 +48,36 @@ def plan(args: Namespace) -> int:
     return 0
 
 
+def doctor(args: Namespace) -> int:
+    from prefsmith.cli.flags import recipe_of
+
+    recipe, folder = recipe_of(args)
+    from prefsmith.doctor import examine, exit_code_of
+
+    findings = examine(recipe, folder)
+    if args.json:
+        emit_json([finding.as_json() for finding in findings])
+    else:
+        emit("\n".join(plain(str(finding)) for finding in findings))
+    return exit_code_of(findings)
+
+
 def judge(args: Namespace) -> int:
     folder = _run_folder(args.run)
-    from prefsmith.cli.flags import rejudged
+    from prefsmith.cli.flags import billed_of, rejudged
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.folder import last_recipe
     from prefsmith.job import judge_job
 
     recipe = rejudged(args, last_recipe(folder))
     with ProgressLine(sys.stderr) as line:
-        code = judge_job(recipe, folder, on_progress=None if args.quiet else line.update, say=line.say)
+        code = judge_job(
+            recipe,
+            folder,
+            billed=billed_of(args),
+            on_progress=None if args.quiet else line.update,
+            say=line.say,
+        )
     return _finish(args, folder, code)
 
 

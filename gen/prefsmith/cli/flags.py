@@ -12,6 +12,8 @@ from pathlib import Path
 
 from prefsmith.errors import UsageError, did_you_mean
 from prefsmith.merge import Change, Draft, draft_of, merge, parse_set, parse_value, read_recipe
+from prefsmith.prices import nanousd_of
+from prefsmith.purse import Billed
 from prefsmith.recipe import GRADERS, Pairing, Recipe, run_folder
 from prefsmith.records import Json
 
@@ -41,6 +43,8 @@ _PLACES = {
     "to": "export",
     "seed": "seed",
     "grace": "grace_s",
+    "budget": "budget",
+    "prices": "prices",
 }
 _CELLS = {
     "temps": "temperature",
@@ -73,6 +77,14 @@ def rejudged(args: Namespace, last: Recipe) -> Recipe:
         if change.place[0] in ("sample", "prompts", "seed"):
             raise UsageError(f"{change.origin}: `judge` samples nothing; `prefsmith run` changes {change.place[0]!r}")
     return merge(draft, changes)
+
+
+def billed_of(args: Namespace) -> Billed | None:
+    """The user's word on held money; not of the recipe, for it is about one folder at one time."""
+    if args.maybe_billed is None:
+        return None
+    ((unit, n),) = args.maybe_billed.items()
+    return Billed("nanousd", nanousd_of(n)) if unit == "usd" else Billed("tokens", n)
 
 
 def pairing_of(args: Namespace, last: Recipe) -> Pairing | None:

@@ -9,6 +9,7 @@ import re
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 
 from prefsmith.cli import commands
 from prefsmith.errors import UsageError, did_you_mean
@@ -21,6 +22,7 @@ prefsmith run recipe.yaml              everything; safe to repeat: it goes on wh
 _WORDS = {
     "run": "sample, judge, pair and export; goes on where it stopped",
     "plan": "what a run would ask; asks nothing",
+    "doctor": "look whether a run can work here: machine, packages, keys, servers, models",
     "judge": "judge a run's completions anew; samples nothing",
     "export": "write a run's pairs for a trainer; asks nothing",
     "verify": "hold a run's folder against itself",
@@ -61,8 +63,11 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
         added[word].set_defaults(command=getattr(commands, word))
         added[word].add_argument("--traceback", action="store_true", help="after an error, show the whole way to it")
     _add_run(added["run"])
+    _add_billed(added["run"])
     _add_run(added["plan"])
+    _add_run(added["doctor"])
     _add_judge(added["judge"])
+    _add_billed(added["judge"])
     _add_export(added["export"])
     _add_readers(added)
     return parser, added
@@ -144,10 +149,21 @@ def _add_to(parser: ArgumentParser) -> None:
 def _add_rest(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as sample.0.n=4")
+    add("--budget", type=_sum, metavar="5usd|2Mtok", help="the most that this folder may cost: $5, 5usd, 200ktok")
+    add("--prices", metavar="FILE", help="your own prices, a TOML file; they win over the shipped ones")
     add("--grace", type=_number, metavar="S", help="how long the first Ctrl-C waits for replies on their way")
     _add_show(parser, 3)
     add("--json", action="store_true", help="the result as JSON on standard output")
     add("--quiet", action="store_true", help="no progress and no summary")
+
+
+def _add_billed(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--maybe-billed",
+        type=_sum,
+        metavar="0usd",
+        help="what the bill says of calls that were out at a kill, for what the folder holds against its budget",
+    )
 
 
 def _add_show(parser: ArgumentParser, default: int) -> None:
@@ -230,6 +246,25 @@ def _numbers(text: str) -> list[float]:
 
 def _integers(text: str) -> list[int]:
     return [_integer(part) for part in _names(text)]
+
+
+_SUM = re.compile(r"(?:\$(?P<dollars>[\d_.]+)|(?P<n>[\d_.]+)\s*(?P<unit>usd|(?P<times>[kmb]?)tok(?:ens)?))", re.I)
+
+
+def _sum(text: str) -> dict[str, float] | dict[str, int]:
+    """`{"usd": …}` or `{"tokens": …}`, as the recipe has it."""
+    found = _SUM.fullmatch(text.strip())
+    try:
+        if found is None:
+            raise ValueError
+        if found["times"] is None:
+            return {"usd": float(found["dollars"] or found["n"])}
+        tokens = Decimal(found["n"]) * {"": 1, "k": 1000, "m": 10**6, "b": 10**9}[found["times"].lower()]
+        if tokens != int(tokens):
+            raise ValueError
+        return {"tokens": int(tokens)}
+    except (ValueError, InvalidOperation):
+        raise ArgumentTypeError(f"got {text!r}, expected a sum and its unit: 5usd, $5, 200ktok or 2Mtok") from None
 
 
 def _endpoint(text: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from prefsmith.cli.terminal import plain
+from prefsmith.prices import dollars
 from prefsmith.progress import Progress
 
 _PIPE_EVERY_S = 10.0
@@ -19,7 +20,7 @@ _TERMINAL_EVERY_S = 0.1
 
 
 def render(seen: Progress) -> str:
-    """Items done, time passed and left, the yield of pairs, failures by reason, rate and counts.
+    """Items done, time passed and left, the yield of pairs, money, failures by reason, rate and counts.
 
     What matters most stands first: a narrow terminal cuts the end.
     """
@@ -28,14 +29,31 @@ def render(seen: Progress) -> str:
         parts[0] += f" ({100 * seen.n_items_done // seen.n_items}%)"
     parts.append(_clock(seen.elapsed_s) + ("" if seen.eta_s is None else f", {_clock(seen.eta_s)} left"))
     # Pairs are counted as items settle in this session, so their yield is of those items alone.
-    share = f" ({seen.n_pairs / seen.n_items_settled:.2f} an item)" if seen.n_items_settled else ""
-    parts.append(f"{seen.n_pairs:,} pairs{share}")
+    each = seen.n_pairs / seen.n_items_looked if seen.n_items_looked else 0.0
+    share = f" ({each:.2f} an item)" if seen.n_items_looked else ""
+    about = "about " if seen.n_items_looked < seen.n_items_settled else ""
+    parts.append(f"{about}{round(each * seen.n_items_settled):,} pairs{share}")
+    parts += _money(seen)
     parts += _counted("calls failed", seen.n_calls_failed)
     parts += _counted("without a verdict", seen.n_no_verdict)
     if seen.elapsed_s > 0 and seen.n_calls_ok:
         parts.append(f"{_short(seen.n_calls_ok / seen.elapsed_s)} calls/s, {_short(seen.n_tokens)} tokens")
     parts.append(f"{seen.n_completions:,} completions, {seen.n_verdicts:,} verdicts")
     return " · ".join(parts)
+
+
+def _money(seen: Progress) -> list[str]:
+    """What the folder's budget has left of it, else what this session has spent; a price that is not known is told."""
+    parts = []
+    if (budget := seen.budget) is not None and budget.unit == "tokens":
+        parts.append(f"{_short(budget.counted)} of {_short(budget.cap)} tokens")
+    elif budget is not None:
+        parts.append(f"{dollars(budget.counted)} of {dollars(budget.cap)}")
+    elif seen.spent_nanousd:
+        parts.append(dollars(seen.spent_nanousd))
+    if seen.n_unpriced:
+        parts.append(f"{seen.n_unpriced:,} replies without a price")
+    return parts
 
 
 def _counted(what: str, reasons: Mapping[str, int]) -> list[str]:

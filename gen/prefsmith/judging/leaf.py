@@ -6,16 +6,17 @@ result or a reason. It does not know which server answers, what the ledger holds
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prefsmith.judging.parse import READ_VERSION, read_choice, read_score, without_reasoning
 from prefsmith.judging.show import column, conversation, defused, fenced
 from prefsmith.judging.verdicts import Step
-from prefsmith.ledger.ids import digest, draw
+from prefsmith.ledger.ids import digest, digest_of, draw
 from prefsmith.outcomes import Judged
-from prefsmith.records import Generated, Item, Json, Message, Request, Sampling
+from prefsmith.records import Generated, Item, Json, Message, Request, Sampling, canonical
 from prefsmith.text import fill
 
 ASK_VERSION = 1
@@ -27,6 +28,15 @@ SHOWN: dict[Kind, tuple[str, ...]] = {"rubric": ("candidate",), "pairwise": ("fi
 FRESH_TEMPERATURE = 0.7
 """At temperature 0 another seed gives the same reply again; a fresh sample needs some."""
 _NONE_GIVEN = "(none given)"
+
+
+class _Shown(NamedTuple):
+    """What all questions about one item share: the prompt text around the candidates, everything else filled in."""
+
+    item: Item
+    pieces: tuple[str, ...]
+    raw: bytes
+    n_broken: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,8 @@ class ModelJudge:
     read_version: int = READ_VERSION
     text_hash: str = field(init=False, repr=False, compare=False)
     """Of all that is described: part of every fence's mark, and worked out once."""
+    _latest: list[_Shown] = field(init=False, repr=False, compare=False, default_factory=list)
+    """Of the item that was asked about last, whose other candidates mostly come next."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text_hash", digest("judge", self.described()).hex())
@@ -111,21 +123,34 @@ class ModelJudge:
         shown = SHOWN[self.kind]
         if len(candidates) != len(shown):
             raise ValueError(f"a {self.kind} judge is shown {len(shown)} candidate(s), not {len(candidates)}")
+        if not self._latest or self._latest[0].item is not item:
+            self._latest[:] = [self._shown(item)]
+        _, pieces, raw, n_broken = self._latest[0]
+        # Of the texts as they came, so that the mark depends on nothing that is done to them below.
+        said = b'["%b",%b,%b]' % (self.text_hash.encode(), raw, canonical(list(candidates)))
+        mark = digest_of("fence", said).hex()[:16]
+        titles = ("ANSWER",) if self.kind == "rubric" else tuple(f"ANSWER {label}" for label in self.labels)
+        fences: dict[str, str] = {}
+        for name, title, candidate in zip(shown, titles, candidates, strict=False):
+            text, n = defused(candidate)
+            fences[name] = fenced(title, text, mark)
+            n_broken += n
+        return "".join([fences[p] if i % 2 else p for i, p in enumerate(pieces)]), n_broken
+
+    def _shown(self, item: Item) -> _Shown:
         if lacking := self.lacks(item):
             raise ValueError(f"judge {self.name!r} needs {', '.join(lacking)}, which the item lacks")
         read = item.read(self.reads)
         raw = {"prompt": conversation(item.prompt), **{n: column(read.get(n, _NONE_GIVEN)) for n in self.reads}}
-        # Of the texts as they came, so that the mark depends on nothing that is done to them below.
-        mark = digest("fence", [self.text_hash, raw, list(candidates)]).hex()[:16]
         values: dict[str, str] = {"criteria": "\n".join(f"- {name}: {text}" for name, text in self.criteria)}
         n_broken = 0
-        for name, text in [*raw.items(), *zip(shown, candidates, strict=True)]:
+        for name, text in raw.items():
             values[name], n = defused(text)
             n_broken += n
-        titles = ("ANSWER",) if self.kind == "rubric" else tuple(f"ANSWER {label}" for label in self.labels)
-        for name, title in zip(shown, titles, strict=False):
-            values[name] = fenced(title, values[name], mark)
-        return fill(self.prompt, values), n_broken
+        # The template is cut at its candidates before anything is filled in: braces of users are no fields.
+        cut = re.split(rf"\{{({'|'.join(SHOWN[self.kind])})\}}", self.prompt)
+        pieces = tuple(part if i % 2 else fill(part, values) for i, part in enumerate(cut))
+        return _Shown(item, pieces, canonical(raw), n_broken)
 
     def _repair_turns(self, previous: Generated) -> tuple[Message, Message]:
         """The unreadable reply without its reasoning, and the format once more."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from prefsmith.outcomes import Choice, Score
 from prefsmith.reasons import Reason
@@ -34,8 +35,7 @@ _GLOSS = ".!,;:…—–([{。！，；：、（【"
 """What sets a gloss off from the label. `A is worse` and `A?` are no gloss: what follows could take the label back."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     """A label, or the reason why there is none."""
 
     label: str | None = None
@@ -47,7 +47,12 @@ def read_score(reply: Generated, labels: Sequence[str]) -> Score:
     reading = _read(reply, labels)
     if reading.label is None:
         return Score(reason=reading.reason)
-    raw = int(reading.label)
+    return _score_of(reading.label)
+
+
+@lru_cache(maxsize=9)
+def _score_of(label: str) -> Score:
+    raw = int(label)
     return Score((raw - 1) / 8, parts={"raw": raw})
 
 

@@ -19,6 +19,7 @@ _CONTROL = re.compile(
         for head, group in groupby(sorted(CONTROL_TOKENS), key=lambda token: token[:2])
     )
 )
+_FIRST = sorted({token[0] for token in CONTROL_TOKENS})
 _OPENING = re.compile(r"\W*", re.UNICODE)
 
 
@@ -28,6 +29,8 @@ def defused(text: str) -> tuple[str, int]:
     `<|im_end|>` becomes `<| im_end|>`: a judge still sees what the answer holds, a tokenizer finds no turn in it.
     """
     n_broken = 0
+    if not any(first in text for first in _FIRST):
+        return text, 0
     while True:  # tokens may overlap; each pass puts a space inside at least one and joins nothing
         text, n = _CONTROL.subn(_broken, text)
         if n == 0:

@@ -15,7 +15,12 @@ SIZE = 16
 
 
 def digest(kind: str, value: Json) -> bytes:
-    return blake2b(canonical(value), digest_size=SIZE, person=kind.encode()).digest()
+    return digest_of(kind, canonical(value))
+
+
+def digest_of(kind: str, body: bytes) -> bytes:
+    """`digest` of a value whose canonical JSON is at hand."""
+    return blake2b(body, digest_size=SIZE, person=kind.encode()).digest()
 
 
 def text_hash(body: bytes) -> bytes:

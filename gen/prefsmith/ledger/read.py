@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -154,6 +155,12 @@ def as_judged(kind: str, value: float | None, p: float | None, choice: str | Non
     why = None if reason is None else Reason(reason)
     if kind == "choice":
         return Choice(None if choice is None else int(choice), why, p)
+    return _score(value, why)
+
+
+@lru_cache(maxsize=4096)
+def _score(value: float | None, why: Reason | None) -> Score:
+    """Most verdicts of a run are one of a few values."""
     return Score(value, why)
 
 

@@ -1,7 +1,7 @@
 """The ledger's writer: rows from the loop in, group commits out, by one thread.
 
-Everything of one call (its row, texts, completions or verdict, counters) is in one transaction, and `landed` runs in
-the loop only after that transaction's commit returned. The thread knows rows, not their meaning.
+Everything of one call (its row, texts, completions or verdict, counters) is in one transaction, and the loop is told
+of it only after that transaction's commit returned. The thread knows rows, not their meaning.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from prefsmith.errors import PrefsmithError
 from prefsmith.ledger.ledger import Ledger
@@ -24,6 +25,7 @@ _BATCHES_AHEAD: Final = 4
 """A full disk or a slow one must not let replies pile up in memory without end."""
 
 _Row = tuple[Any, ...]
+Call = TypeVar("Call")
 _AT_ONCE: Final = 64
 """Rows of one statement. Each statement's step gives the interpreter's lock up, and a busy loop is slow to give it
 back: row by row, that cost a third of the thread's time."""
@@ -59,19 +61,29 @@ class Rows:
     """(view, first, last) of finished lines that replace the spans in `merged`."""
     merged: list[_Row] = field(default_factory=list)
     """(view, first) of spans that a larger one now covers."""
+    cost: int = 0
+    """What its calls cost, in the unit of the session's budget."""
 
 
-class Writer:
-    """Owned by the loop; `put` never blocks, `room` waits while the thread is behind."""
+class Writer(Generic[Call]):
+    """Owned by the loop; `put` never blocks, `room` waits while the thread is behind. `on_landed` gets what was put
+    beside the rows of a group, in its order, once the group is committed; `on_flush` may add to a group that is full,
+    and what it returns is called after its commit."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        on_landed: Callable[[list[Call]], None],
+        on_flush: Callable[[Rows], Callable[[], None] | None] = lambda rows: None,
+    ) -> None:
         self._ledger = ledger
+        self._on_landed, self._on_flush = on_landed, on_flush
         self._loop = asyncio.get_running_loop()
         self._rows = Rows()
-        self._landed: list[Callable[[], None]] = []
+        self._landing: list[Call] = []
         self._n_calls = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._queue: queue.SimpleQueue[tuple[Rows, list[Callable[[], None]]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Rows, Callable[[], None]] | None] = queue.SimpleQueue()
         self._n_ahead = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.failure: PrefsmithError | Exception | None = None
@@ -80,15 +92,17 @@ class Writer:
         self._thread.start()
 
     @property
-    def idle(self) -> bool:
-        return self._n_ahead == 0 and not self._landed
+    def behind(self) -> bool:
+        return self._n_ahead >= _BATCHES_AHEAD and self.failure is None
 
     def rows(self) -> Rows:
         """The open group: add rows to it, then call `put`."""
         return self._rows
 
-    def put(self, landed: Callable[[], None]) -> None:
-        self._landed.append(landed)
+    def put(self, call: Call | None = None) -> None:
+        """The rows of a call are in the open group; None: nobody waits for their commit."""
+        if call is not None:
+            self._landing.append(call)
         self._n_calls += 1
         if self._n_calls >= GROUP_CALLS:
             self.flush()
@@ -100,13 +114,14 @@ class Writer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._landed and self.failure is None:
-            self._queue.put((self._rows, self._landed))
+        if self._n_calls and self.failure is None:
+            after = self._on_flush(self._rows)
+            self._queue.put((self._rows, partial(self._committed, self._landing, after)))
             self._n_ahead += 1
-            self._rows, self._landed, self._n_calls = Rows(), [], 0
+            self._rows, self._landing, self._n_calls = Rows(), [], 0
 
     async def room(self) -> None:
-        while self._n_ahead >= _BATCHES_AHEAD and self.failure is None:
+        while self.behind:
             waiter = self._loop.create_future()
             self._waiting.append(waiter)
             await waiter
@@ -124,10 +139,11 @@ class Writer:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _committed(self, landed: list[Callable[[], None]]) -> None:
+    def _committed(self, landed: list[Call], after: Callable[[], None] | None) -> None:
         self._n_ahead -= 1
-        for call in landed:
-            call()
+        if after is not None:
+            after()
+        self._on_landed(landed)
         self._wake()
 
     def _failed(self, error: Exception) -> None:
@@ -143,13 +159,13 @@ class Writer:
 
     def _run(self) -> None:
         while (group := self._queue.get()) is not None:
-            rows, landed = group
+            rows, committed = group
             try:
                 self._commit(rows)
             except Exception as e:  # the thread's boundary: the loop raises it
                 self._loop.call_soon_threadsafe(self._failed, e)
                 return
-            self._loop.call_soon_threadsafe(self._committed, landed)
+            self._loop.call_soon_threadsafe(committed)
 
     def _commit(self, rows: Rows) -> None:
         with self._ledger.transaction() as db:

@@ -62,6 +62,8 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
             "the endpoint, or leave min_tokens at 1"
         )
     judges = tuple(_judge(recipe, spec, roots) for spec in recipe.judge)
+    used = [r for _, _, r in samplers.values()] + [r for _, _, r in judges if r is not None]
+    notes.extend(dict.fromkeys(note for r in used for note in r.notes))
     if sampling and sum(n for _, n, _ in samplers.values()) < 2:
         notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
     sampled_by = {r.identity for _, _, r in samplers.values()}

@@ -6,7 +6,6 @@ rows of this ledger, hashes decide draws, because they are the same in every fol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
@@ -77,14 +76,10 @@ class Plan:
     def sampler_hashes(self) -> dict[int, bytes]:
         return {c.sampler: c.hash for c in self.cells}
 
-    def ordered(self, keys: Iterable[Key]) -> list[Key]:
-        """Completions by cell, then by index."""
-        place = self._place
-        return sorted(keys, key=lambda k: (place[k[0]], k[1]))
-
     @cached_property
-    def _place(self) -> dict[int, int]:
-        return {c.sampler: i for i, c in enumerate(self.cells)}
+    def keys(self) -> tuple[Key, ...]:
+        """Every completion of the grid, by cell, then by index."""
+        return tuple((c.sampler, i) for c in self.cells for i in range(c.n))
 
     @cached_property
     def judges(self) -> frozenset[int]:

@@ -20,7 +20,7 @@ def forecast(db: sqlite3.Connection, view: View) -> Json:
         for prompt in block:
             n_prompts += 1
             for call in grid.missing(plan, held[prompt]):
-                requests[f"{call.cell.lane}: {call.cell.wire_model}"] += 1
+                requests[call.cell.lane] += 1
                 completions += len(call.idx)
     per_prompt = sum(c.n for c in plan.cells)
     judges = {x.name: n_prompts * per_prompt for x in plan.leaves if x.role == "judge"}

@@ -11,6 +11,8 @@ from prefsmith.stages.calls import Plan, Sampled
 
 def missing(plan: Plan, known: Known) -> list[Sampled]:
     """One call per run of neighbouring indices, at most a chunk long."""
+    if len(known.completions) == len(plan.keys):
+        return []  # the usual end; every key of `completions` is one of the plan's
     out: list[Sampled] = []
     for cell in plan.cells:
         run: list[int] = []
@@ -29,8 +31,6 @@ def missing(plan: Plan, known: Known) -> list[Sampled]:
 
 def is_open(plan: Plan, known: Known) -> bool:
     """Some completion of the grid is neither here nor closed."""
-    return any(
-        (c.sampler, i) not in known.completions and (c.sampler, i) not in known.closed
-        for c in plan.cells
-        for i in range(c.n)
+    return len(known.completions) < len(plan.keys) and any(
+        key not in known.completions and key not in known.closed for key in plan.keys
     )

@@ -20,7 +20,8 @@ from prefsmith.reasons import FINAL_CALL, Reason
 from prefsmith.records import Generated, Json, Reply, Usage, canonical
 from prefsmith.stages.calls import Asked, Graded, Sampled
 
-Landed = Callable[[], None]
+Landed = Callable[[], Sequence[Judged]]
+"""To be called after the commit; returns the verdicts that are known from then on."""
 
 
 class Sent(NamedTuple):
@@ -31,6 +32,7 @@ class Sent(NamedTuple):
     attempt: int
     t_sent: float
     wall_s: float
+    cost_nanousd: int | None = None
 
 
 class Desk:
@@ -63,14 +65,16 @@ class Desk:
         self._call(rows, call_id, work, call, list(got), "ok", None, sent, reply=reply, extra=extra)
         if closed:
             # The provider billed one request; the second row only names what it closed.
-            self._call(rows, self._ledger.take_id("call"), work, call, closed, "failed", Reason.CONTENT_FILTER, sent)
+            free = sent._replace(cost_nanousd=None)
+            self._call(rows, self._ledger.take_id("call"), work, call, closed, "failed", Reason.CONTENT_FILTER, free)
             rows.counts[f"calls.failed.{Reason.CONTENT_FILTER}"] += 1
         rows.counts["completions"] += len(got)
 
-        def landed() -> None:
+        def landed() -> Sequence[Judged]:
             known.completions.update({(cell.sampler, i): c for i, c in got.items()})
             known.closed.update({(cell.sampler, i): Reason.CONTENT_FILTER for i in closed})
             known.damaged.update(damaged)
+            return ()
 
         return landed
 
@@ -90,10 +94,13 @@ class Desk:
         if final:
             self._verdict(rows, work, known, call, call.shown, result, call.leaf.asks.read_version, call_id)
 
-        def landed() -> None:
-            if final:
-                known.verdicts[call.key] = result
-            known.tried[call.key] = tried
+        def landed() -> Sequence[Judged]:
+            if tried:
+                known.tried[call.key] = tried
+            if not final:
+                return ()
+            known.verdicts[call.key] = result
+            return (result,)
 
         return landed
 
@@ -104,9 +111,10 @@ class Desk:
         for text, result in zip(call.texts, scores, strict=True):
             self._verdict(rows, work, known, call, (text,), result, version, None)
 
-        def landed() -> None:
+        def landed() -> Sequence[Judged]:
             judge, reads = call.leaf.judge, call.reads
             known.verdicts.update({(judge, reads, (t,), 0): r for t, r in zip(call.texts, scores, strict=True)})
+            return scores
 
         return landed
 
@@ -132,11 +140,13 @@ class Desk:
             version = call.leaf.asks.read_version if call.leaf.asks else 0
             self._verdict(rows, work, known, call, call.shown, result, version, call_id)
 
-        def landed() -> None:
+        def landed() -> Sequence[Judged]:
             if result is not None and isinstance(call, Asked):
                 known.verdicts[call.key] = result
-            elif final and isinstance(call, Sampled):
+                return (result,)
+            if final and isinstance(call, Sampled):
                 known.closed.update({(call.cell.sampler, i): reason for i in call.idx})
+            return ()
 
         return landed
 
@@ -183,18 +193,21 @@ class Desk:
     ) -> None:  # fmt: skip
         usage = reply.usage if reply else Usage()
         if isinstance(call, Sampled):
-            stage, sampler, judge, unit = "sample", call.cell.sampler, None, canonical({"idx": idx})
+            stage, sampler, judge = "sample", call.cell.sampler, None
+            unit = f'{{"idx":[{",".join(map(str, idx or ()))}]}}'
         else:
             stage, sampler, judge = call.leaf.role, None, call.leaf.judge
-            unit = canonical({"reads": reads, "shown": call.shown, "repeat": 0, "step": call.step})
+            shown = ",".join(map(str, call.shown))
+            unit = f'{{"reads":{reads},"repeat":0,"shown":[{shown}],"step":"{call.step}"}}'
         kept = None if generated is None else _kept(generated)
         status_code = reply.http_status if reply else error.http_status if error else None
         request_id = reply.request_id if reply else error.request_id if error else None
         rows.call.append(
-            (call_id, self._ledger.session, work.id, stage, sampler, judge, unit.decode(), status, reason,
+            (call_id, self._ledger.session, work.id, stage, sampler, judge, unit, status, reason,
              sent.attempt, sent.target, sent.endpoint, reply.model_reported if reply else None,
              reply.fingerprint if reply else None, status_code, request_id, None, sent.t_sent, sent.wall_s,
-             usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens, usage.n_reasoning_tokens, None,
+             usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens, usage.n_reasoning_tokens,
+             sent.cost_nanousd,
              bool(error and error.maybe_billed), None if kept is None else kept.decode(),
              None if kept is None else text_hash(kept), None if extra is None else canonical(extra).decode())
         )  # fmt: skip

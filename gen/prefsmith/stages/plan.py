@@ -8,7 +8,6 @@ arrived first; a resume is the same function on a fuller ledger.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from prefsmith.gates import gated
@@ -70,7 +69,7 @@ def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:
 
 def alive_in(plan: Plan, gates: Mapping[Key, Reason | None]) -> list[Key]:
     """The completions that passed, by cell and index."""
-    return plan.ordered(k for k, why in gates.items() if why is None)
+    return [k for k in plan.keys if k in gates and gates[k] is None]
 
 
 def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> Settled:
@@ -97,5 +96,5 @@ def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> 
     if plan.confirm is None:
         return Settled(chosen, None, scores)
     agreed = (p for p in chosen if confirm.confirmed(plan.confirm, item, p, known))
-    kept = tuple(replace(p, confirmed=True) for p in agreed)
+    kept = tuple(p._replace(confirmed=True) for p in agreed)
     return Settled(kept, None if kept else Reason.NOT_CONFIRMED, scores)

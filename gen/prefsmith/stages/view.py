@@ -69,7 +69,7 @@ def records(db: sqlite3.Connection, view: View, shift: int = 0) -> Iterator[Reco
     several ledgers can be told apart."""
     cut = margin_cut(db, view)
     for one in seen(db, view, bodies=True, cut=cut):
-        keys = view.plan.ordered(one.known.completions)
+        keys = [key for key in view.plan.keys if key in one.known.completions]
         messages = {t: orjson.loads(body) for t, body in one.known.bodies.items()}
         for item in one.work.items:
             record = _record(one, item, keys, messages)
@@ -131,6 +131,6 @@ def _shifted(record: Record, by: int) -> Record:
     def key(k: Key) -> Key:
         return (k[0] + by, k[1])
 
-    samples = (replace(s, key=key(s.key), scores={j + by: v for j, v in s.scores.items()}) for s in record.samples)
-    pairs = (replace(p, chosen=key(p.chosen), rejected=key(p.rejected), judge=p.judge + by) for p in record.pairs)
+    samples = (s._replace(key=key(s.key), scores={j + by: v for j, v in s.scores.items()}) for s in record.samples)
+    pairs = (p._replace(chosen=key(p.chosen), rejected=key(p.rejected), judge=p.judge + by) for p in record.pairs)
     return replace(record, samples=tuple(samples), pairs=tuple(pairs))

@@ -118,7 +118,8 @@ def _identity(base: str, folder: Path | None, adapter: Path | None, args: Mappin
 def _capabilities(endpoint: Endpoint, vllm: Vllm, folder: Path | None) -> Capabilities:
     n_engines = len(vllm.gpus or [[]]) * int(vllm.args.get("data_parallel_size") or 1)
     n_seqs = int(vllm.args.get("max_num_seqs") or N_SEQS)
-    concurrency = endpoint.concurrency if "concurrency" in endpoint.model_fields_set else n_seqs * n_engines
+    limits = endpoint.limits
+    concurrency = limits.concurrency if "concurrency" in limits.model_fields_set else n_seqs * n_engines
     return Capabilities(
         wire.KNOWS["vllm"],
         endpoint.n_per_request,

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from prefsmith.backends.access import Access, Route
 from prefsmith.backends.failures import redacted
 from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.backends.vllm import arguments
@@ -92,14 +93,9 @@ class Served:
                 env={**_DEFAULTS, **os.environ, **self._vllm.env, "VLLM_API_KEY": key}, start_new_session=True,
             )  # fmt: skip
         await self._healthy()
+        access = Access(f"http://127.0.0.1:{self._port}/v1", key, route=Route("none"), timeout_s=PATIENCE_S)
         self._client = OpenAICompatible(
-            target=self._name,
-            endpoint=self._name,
-            url=f"http://127.0.0.1:{self._port}/v1",
-            server="vllm",
-            capabilities=self._capabilities,
-            key=key,
-            timeout_s=PATIENCE_S,
+            access, target=self._name, endpoint=self._name, server="vllm", capabilities=self._capabilities
         )
         await self._client.open((), 0)
 

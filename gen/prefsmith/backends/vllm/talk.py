@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefsmith.backends.wire import read_calls
+from prefsmith.backends.replies import read_calls
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Generated, Json, Message, Reply, Request, Usage
