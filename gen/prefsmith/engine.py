@@ -35,6 +35,7 @@ class Settings:
     grace_s: float = 5.0
     max_no_verdict: float = 0.05
     patience_s: float = 300.0
+    probe: bool = True
 
 
 class Engine:

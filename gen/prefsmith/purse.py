@@ -53,6 +53,16 @@ class Purse:
         assert price is not None
         return most_nanousd(price, n_bytes, request.n, request.sampling.max_tokens)
 
+    def hold(self, most: int) -> bool:
+        """Count what a request that has no call row can cost, before the engine begins; False when that is not left.
+        Whoever asks writes it to the ledger's counter before the request is sent."""
+        if most > self.budget.free:
+            return False
+        self._held += most
+        self._watermark += most
+        self.budget = Budget.resumed(self.budget.cap, self._rows_cost, self._watermark)
+        return True
+
     def take(self, most: int) -> bool:
         self._largest = max(self._largest, most)
         return most == 0 or self.budget.take(most)

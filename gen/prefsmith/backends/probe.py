@@ -15,7 +15,7 @@ import orjson
 from prefsmith.backends.can import Can, MaxTokensField
 from prefsmith.backends.failures import refused_field
 from prefsmith.backends.wire import Server, sampling_fields
-from prefsmith.records import Json, Sampling
+from prefsmith.records import Json, Request, Sampling
 
 if TYPE_CHECKING:
     import openai
@@ -32,6 +32,10 @@ SEED = 20_240_229
 _CELL = Sampling(temperature=0.7, max_tokens=N_TOKENS)
 _UNKNOWN = "prefsmith_unknown_field"
 _ASKED = "Write a line about a town, an animal and a colour of your choice."
+N_ANSWERED = 2
+"""Most requests of one probe that are answered, and so paid for."""
+LARGEST = Request("", ({"role": "user", "content": _ASKED},), Sampling(max_tokens=MORE_TOKENS), n=2)
+"""The largest of them."""
 _OTHER: Mapping[MaxTokensField, MaxTokensField] = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
