@@ -163,24 +163,35 @@ async def _found(ledger: Ledger, model: _Model, purse: Purse | None) -> Can | Ca
     failed: CallFailed | None = None
     for member in model.members:
         most = N_ANSWERED * purse.most(LARGEST, model.price) if purse else 0
-        if purse and not purse.hold(most):
+        if not _hold(ledger, purse, most):
             return CallFailed(Reason.BUDGET, "the budget has no room for it")
-        held = {counter(purse.unit): most} if purse and most else {}
-        ledger.add({PROBES: 1, **held})
+        ledger.add({PROBES: 1})
         try:
             async with asyncio.timeout(LONGEST_S):
-                return await member.probe(model.name)
+                can, usage = await member.probe(model.name)
+            cost = purse.cost(usage, model.price) if purse else 0
+            _hold(ledger, purse, 0 if cost is None else cost - most)
+            return can
         except TimeoutError:
             error = CallFailed(Reason.TIMEOUT, f"no answer in {LONGEST_S:.0f} s", maybe_billed=True)
         except CallFailed as e:
             error = e
-        if purse and most and not error.maybe_billed:
-            purse.hold(-most)
-            ledger.add({name: -n for name, n in held.items()})
+        if not error.maybe_billed:
+            _hold(ledger, purse, -most)
         if failed is None or failed.stops_endpoint:
             failed = error
     assert failed is not None
     return failed
+
+
+def _hold(ledger: Ledger, purse: Purse | None, n: int) -> bool:
+    """Count it in the budget, on disk before anything is sent; a negative sum is given back."""
+    if purse is None or not n:
+        return True
+    if not purse.hold(n):
+        return False
+    ledger.add({counter(purse.unit): n})
+    return True
 
 
 def _learn(ledger: Ledger, model: _Model, found: Can | CallFailed, say: Say) -> None:

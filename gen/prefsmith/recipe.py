@@ -79,8 +79,8 @@ class Sample(Strict):
     stop: Annotated[list[str], BeforeValidator(listed)] = []
     """Texts that end the answer."""
     reasoning: Literal["keep", "drop"] = "keep"
-    """What becomes of a model's thoughts, which are never part of an answer: stored beside it, or not at all. It changes
-    no answer, so nothing is asked again; what was dropped is gone."""
+    """What becomes of a model's thoughts, which are never part of an answer: stored beside it, or not at all. No answer
+    depends on it, so nothing is asked again; what was dropped is gone."""
 
     @field_validator("model")
     @classmethod

@@ -20,12 +20,12 @@ from prefsmith.backends import wire
 from prefsmith.backends.access import Access
 from prefsmith.backends.can import Can
 from prefsmith.backends.failures import from_openai, from_transport, redacted
-from prefsmith.backends.probe import NOTHING, Declared, probed
+from prefsmith.backends.probe import NOTHING, Declared, probed, usage_of
 from prefsmith.backends.quota import quota_of
 from prefsmith.backends.replies import reply_of
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.records import Capabilities, Json, Message, Reply, Request, Sampling
+from prefsmith.records import Capabilities, Json, Message, Reply, Request, Sampling, Usage
 
 if TYPE_CHECKING:
     import openai
@@ -103,23 +103,23 @@ class OpenAICompatible:
         if not can.n:
             self._capabilities = replace(self._capabilities, n_per_request=1)
 
-    async def probe(self, model: str) -> Can:
-        """Find out what is not declared, by at most two tiny requests that are answered. Raises CallFailed when the
-        server cannot be asked at all; `adopt` is another step."""
-        n_answered = 0
+    async def probe(self, model: str) -> tuple[Can, Usage]:
+        """Find out what is not declared, by at most two tiny requests that are answered, and what they took. Raises
+        CallFailed when the server cannot be asked at all; `adopt` is another step."""
+        answers: list[bytes] = []
 
         async def post(body: dict[str, Json]) -> Answer:
-            nonlocal n_answered
             answer = await self._exchange(body, model)
-            n_answered += 1
+            answers.append(answer.content)
             return answer
 
         try:
-            return await probed(post, model, self._server, self.declared)
+            can = await probed(post, model, self._server, self.declared)
         except Exception as error:
             failed = self._clean(await self._translated(error, model))
-            failed.maybe_billed = failed.maybe_billed or n_answered > 0
+            failed.maybe_billed = failed.maybe_billed or bool(answers)
             raise failed from None
+        return can, usage_of(answers)
 
     def refusal(self, sampling: Sampling) -> str | None:
         """Why no request can ask for this, as far as is known; None when it can."""
