@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,8 +71,9 @@ class Model(ThreadingHTTPServer):
     def _choice(self, takes: Body, k: int) -> Body:
         seed = takes["seed"] + k if "seed" in takes else random.randrange(2**31)
         text = f"It is {seed} quality={seed % 10}"
-        if "VERDICT" in takes["messages"][-1]["content"]:
-            text = f"VERDICT: {1 + seed % 9}"
+        said = takes["messages"][-1]["content"]
+        if "VERDICT" in said:
+            text = f"VERDICT: {_verdict([int(q) for q in re.findall('quality=([0-9])', said)])}"
         message, thought = {"role": "assistant", "content": text}, f"SECRET {seed}"
         finish = "stop"
         if self.thinks == "think":
@@ -86,6 +88,14 @@ class Model(ThreadingHTTPServer):
         if takes.get("logprobs"):
             choice["logprobs"] = {"content": [{"token": "x", "logprob": -1.0}]}
         return choice
+
+
+def _verdict(qualities: list[int]) -> str:
+    """Of one answer its quality, of two the better one, as the shipped judges want it."""
+    if len(qualities) < 2:
+        return str(min(9, 1 + sum(qualities)))
+    first, second = qualities
+    return "AB"[first < second] if first != second else "TIE"
 
 
 class _Answer(BaseHTTPRequestHandler):

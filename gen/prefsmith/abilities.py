@@ -96,7 +96,7 @@ async def fitted(
     """
     models = _models(view.plan, pools)
     known = {model.lane for model in models if _remembered(ledger, model)}
-    doubtful = [model for model in models if model.lane not in known or model.refusal]
+    doubtful = [model for model in models if model.refusal or (probe and model.lane not in known)]
     owed = _owed(ledger, view, {model.lane for model in doubtful}) if doubtful else Counter[str]()
     if probe:
         # A finding that would end the run may be of an older server: it is never the last word.

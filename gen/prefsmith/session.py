@@ -44,16 +44,16 @@ async def session(
                 sized = backend.capabilities().n_ctx_tokens is not None
                 await backend.open(*(_load(ledger, view, key) if sized else ((), 0)))
                 ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
-        lanes = {
-            key: Lane[Job](of.members, price=of.price, patience_s=settings.patience_s) for key, of in pools.items()
-        }
-        for lane in lanes.values():
-            lane.proven = any(worked_before(ledger.db, line.backend.endpoint) for line in lane.lines)
         pool = await stack.enter_async_context(GraderPool())
         for leaf in view.plan.leaves:
             if leaf.grader is not None and (error := await pool.load(leaf.grader)):
                 raise UsageError(f"judge: {leaf.name} cannot be loaded: {error}; mend it, nothing was asked yet")
         view = await fitted(ledger, view, pools, probe=settings.probe, purse=purse, say=say)
+        lanes = {
+            key: Lane[Job](of.members, price=of.price, patience_s=settings.patience_s) for key, of in pools.items()
+        }
+        for lane in lanes.values():
+            lane.proven = any(worked_before(ledger.db, line.backend.endpoint) for line in lane.lines)
         engine = Engine(view, ledger, lanes, pool, settings, purse)
         _catch_signals(engine, say)
         ticker = asyncio.create_task(_tick(engine, on_progress)) if on_progress else None
