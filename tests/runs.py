@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import yaml
 
+from prefsmith.abilities import Pool
 from prefsmith.backends.scripted import Scripted
 from prefsmith.engine import Settings
 from prefsmith.ledger.ids import digest
@@ -22,7 +23,7 @@ from prefsmith.ledger.ingest import ingest
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.recipe import Recipe
 from prefsmith.records import Reply, Request
-from prefsmith.session import Pool, session
+from prefsmith.session import session
 from prefsmith.sources import open_source
 from prefsmith.stages.build import bind, described, resolve
 from prefsmith.stages.view import View

@@ -35,7 +35,7 @@ FLOORS = {
     2: ("backends", "limits", "lines", "lanes"),
     3: ("judging", "gates", "pairing"),
     4: ("stages",),
-    5: ("frontier", "purse", "attempts", "engine", "session"),
+    5: ("frontier", "purse", "abilities", "attempts", "engine", "session"),
     6: ("export", "folder", "summary", "page", "explain", "recheck"),
     6.5: ("handoff", "job", "doctor"),
     7: ("cli", "api"),

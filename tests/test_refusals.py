@@ -202,6 +202,7 @@ def serving(status: int, wait_s: float = 0.0) -> Iterator[tuple[Server, dict[str
 
 def over_http(folder: Path, endpoint: dict[str, Any], n: int, concurrency: int) -> Recipe:
     whole = described_run(folder, n)
+    whole |= {"probe": False}  # every request is one of the work
     whole["endpoints"]["farm"] = {**endpoint, "limits": {"concurrency": concurrency}}
     return Recipe.model_validate(whole)
 

@@ -36,6 +36,7 @@ class Settings:
     max_no_verdict: float = 0.05
     patience_s: float = 300.0
     staged: bool = False
+    probe: bool = True
 
 
 class Engine:

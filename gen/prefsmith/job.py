@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import orjson
 
+from prefsmith.abilities import Pool, Say, Use, refusal, remembered
 from prefsmith.engine import Settings
 from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
+from prefsmith.judging.leaf import ModelJudge
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection, ingest, stored_stream
 from prefsmith.ledger.ledger import NAME, Ledger
@@ -28,7 +30,7 @@ from prefsmith.prices import FREE, PriceTable, nanousd_of
 from prefsmith.purse import Billed, Purse, settle
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
-from prefsmith.session import OnProgress, Pool, Say, session
+from prefsmith.session import OnProgress, session
 from prefsmith.sources import CONTROL_TOKENS, Source, open_source
 from prefsmith.stages.build import Resolution, bind, described, resolve
 from prefsmith.stages.calls import Plan
@@ -85,7 +87,9 @@ def plan_job(recipe: Recipe, folder: Path) -> Json:
         ledger = stack.enter_context(Ledger.create(folder))
         view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
         _check_columns(ledger, view, lambda _: None)
-        return {"notes": list(resolution.notes), "items": view.selection.n_items, **forecast(ledger.db, view)}
+        view, known = remembered(ledger, view, pools)
+        planned = {"notes": list(resolution.notes), "items": view.selection.n_items, **forecast(ledger.db, view)}
+        return {**planned, "known_of_models": known} if known else planned
 
 
 def _carried_out(
@@ -94,7 +98,13 @@ def _carried_out(
     _check_columns(ledger, view, say)
     ledger.begin_session(_remember(ledger, recipe, view), VERSION)
     settings = Settings(
-        recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict, recipe.patience_s, recipe.staged
+        recipe.window,
+        recipe.attempts,
+        recipe.grace_s,
+        recipe.max_no_verdict,
+        recipe.patience_s,
+        recipe.staged,
+        recipe.probe,
     )
     try:
         code = asyncio.run(session(ledger, view, pools, settings, on_progress, say, _purse(recipe, ledger)))
@@ -120,7 +130,16 @@ def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
         if price is None and recipe.budget is not None and recipe.budget.usd is not None:
             raise UsageError(f"budget: {table.unknown(by.endpoint_name, by.wire_model)}; or give a budget in tokens")
         out[key] = Pool(tuple(by.make()), price)
+        if told := refusal(key, out[key].members[0][0], _uses(resolution, key)):
+            raise UsageError(told)
     return out
+
+
+def _uses(resolution: Resolution, lane: str) -> list[Use]:
+    """What a recipe asks of one model."""
+    sampled = [Use("sample", drawn.sampler.sampling) for drawn in resolution.samplers if drawn.by.backend_key == lane]
+    judges = ((judge, by) for _, judge, by in resolution.judges if by is not None and by.backend_key == lane)
+    return sampled + [Use(f"judge {j.name!r}", j.sampling) for j, _ in judges if isinstance(j, ModelJudge)]
 
 
 def _purse(recipe: Recipe, ledger: Ledger) -> Purse | None:

@@ -74,13 +74,30 @@ class Purse:
         assert price is not None
         return most_nanousd(price, n_bytes, request.n, request.sampling.max_tokens)
 
+    def cost(self, usage: Usage, price: Price | None) -> int | None:
+        """What a reply took of the budget; None when that is not known."""
+        if self.unit == "nanousd":
+            return None if price is None else cost_nanousd(price, usage)
+        n_prompt, n_completion = usage.n_prompt_tokens, usage.n_completion_tokens
+        return None if n_prompt is None or n_completion is None else n_prompt + n_completion
+
+    def hold(self, most: int) -> bool:
+        """Count what a request that has no call row can cost, before the engine begins; False when that is not left.
+        A negative sum is given back. Whoever asks writes it to the ledger's counter before the request is sent."""
+        if most > self.budget.free:
+            return False
+        self._held += most
+        self._watermark += most
+        self.budget = Budget.resumed(self.budget.cap, self._rows_cost, self._watermark)
+        return True
+
     def take(self, most: int) -> bool:
         self._largest = max(self._largest, most)
         return most == 0 or self.budget.take(most)
 
     def came(self, rows: Rows, most: int, usage: Usage, price: Price | None) -> None:
         """The reply of a call that took `most`, whose row is in `rows`."""
-        actual = _cost(self.unit, usage, price)
+        actual = self.cost(usage, price)
         if actual is None:
             self.budget.lost(most)
         else:
@@ -118,10 +135,3 @@ class Purse:
 def counter(unit: Unit) -> str:
     """The ledger's name for what may have been billed beyond the cost of its call rows."""
     return f"held.{unit}"
-
-
-def _cost(unit: Unit, usage: Usage, price: Price | None) -> int | None:
-    if unit == "nanousd":
-        return None if price is None else cost_nanousd(price, usage)
-    n_prompt, n_completion = usage.n_prompt_tokens, usage.n_completion_tokens
-    return None if n_prompt is None or n_completion is None else n_prompt + n_completion

@@ -78,6 +78,9 @@ class Sample(Strict):
     """Repetition penalty of open servers; 1 is off."""
     stop: Annotated[list[str], BeforeValidator(listed)] = []
     """Texts that end the answer."""
+    reasoning: Literal["keep", "drop"] = "keep"
+    """What becomes of a model's thoughts, which are never part of an answer: stored beside it, or not at all. No answer
+    depends on it, so nothing is asked again; what was dropped is gone."""
 
     @field_validator("model")
     @classmethod
@@ -196,6 +199,9 @@ class Recipe(Strict):
     judge. Servers elsewhere are asked all along."""
     window: Annotated[int, Field(ge=1)] = 512
     """Most prompts open at a time."""
+    probe: bool = True
+    """Before anything else, ask each model of a server what it can do, by at most two small requests that are answered;
+    once for a folder. Not asked: what `can:` declares, and a model that gets but a few requests."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """Most attempts of one call in one session; a 429 is none, and none is counted while the endpoint is down."""
     patience_s: Annotated[float, Field(ge=0)] = 300.0

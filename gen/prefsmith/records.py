@@ -169,7 +169,7 @@ class Request(NamedTuple):
 
 class Generated(NamedTuple):
     """One choice of a reply, the `place`-th of those asked for. `finish_reason` is the server's word: stop, length,
-    tool_calls, content_filter, …"""
+    tool_calls, content_filter, …; `mismatch` is the backend's, for a text that breaks the request's schema."""
 
     place: int
     message: Message

@@ -14,33 +14,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
 
 import orjson
 
+from prefsmith.abilities import Pool, Say, fitted
 from prefsmith.attempts import Job
 from prefsmith.engine import Engine, Settings
 from prefsmith.errors import BUDGET_REACHED, INTERRUPTED, TERMINATED, UsageError
 from prefsmith.judging.graders import GraderPool
 from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
-from prefsmith.prices import FREE, Price
 from prefsmith.progress import Progress
 from prefsmith.purse import Purse
-from prefsmith.records import Backend, Message
+from prefsmith.records import Message
 from prefsmith.stages.calls import Plan
 from prefsmith.stages.view import View
 
-Say = Callable[[str], None]
 OnProgress = Callable[[Progress], None]
 _TICK_S = 0.25
-
-
-class Pool(NamedTuple):
-    """The endpoints of one model with their weights, and its price, None when that is not known."""
-
-    members: tuple[tuple[Backend, float], ...]
-    price: Price | None = FREE
 
 
 async def session(
@@ -79,15 +70,16 @@ async def _phase(
                 sized = backend.capabilities().n_ctx_tokens is not None
                 await backend.open(*(_load(ledger, view, key) if sized else ((), 0)))
                 ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
+        pool = await stack.enter_async_context(GraderPool())
+        for leaf in view.plan.leaves:
+            if leaf.grader is not None and (error := await pool.load(leaf.grader)):
+                raise UsageError(f"judge: {leaf.name} cannot be loaded: {error}; mend it, nothing was asked yet")
+        view = await fitted(ledger, view, pools, probe=settings.probe, purse=purse, say=say)
         lanes = {
             key: Lane[Job](of.members, price=of.price, patience_s=settings.patience_s) for key, of in pools.items()
         }
         for lane in lanes.values():
             lane.proven = any(worked_before(ledger.db, line.backend.endpoint) for line in lane.lines)
-        pool = await stack.enter_async_context(GraderPool())
-        for leaf in view.plan.leaves:
-            if leaf.grader is not None and (error := await pool.load(leaf.grader)):
-                raise UsageError(f"judge: {leaf.name} cannot be loaded: {error}; mend it, nothing was asked yet")
         engine = Engine(view, ledger, lanes, pool, settings, purse)
         _catch_signals(engine, say)
         ticker = asyncio.create_task(_tick(engine, on_progress)) if on_progress else None

@@ -73,7 +73,7 @@ def probing(model, then=None, **options):
             backend = servers("farm", "farm", endpoint).members[0][0]()
             await backend.open((), 0)
             try:
-                can = await backend.probe("any-name")
+                can, _ = await backend.probe("any-name")
                 if then is not None:
                     backend.adopt(can)
                     model.bodies.clear()

@@ -12,6 +12,8 @@ from aiohttp.test_utils import TestServer
 from prefsmith.backends import resolve
 from prefsmith.endpoints import Endpoint
 from prefsmith.errors import CallFailed
+from prefsmith.gates import NATURAL_STOPS
+from prefsmith.judging.parse import read_score
 from prefsmith.reasons import Reason
 from prefsmith.records import Request, Sampling
 
@@ -129,6 +131,44 @@ def test_a_schema_is_sent_in_the_field_that_servers_do_not_ignore():
     _, body = asked(FINE, schema=schema)
     assert body["response_format"]["json_schema"]["schema"] == schema
     assert not any(name.startswith("guided") for name in body)
+
+
+OBJECT = {
+    "type": "object",
+    "properties": {"score": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["score"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "kept"),
+    [
+        ('{"score": 7}', "stop", "stop"),
+        ('{"score": 7', "length", "length"),
+        ("VERDICT: 7", "stop", "mismatch"),
+        ('{"score": 10}', "stop", "mismatch"),
+        ('{"score": "7"}', "stop", "mismatch"),
+        ('{"score": true}', "stop", "mismatch"),
+        ('{"score": 7, "by": "me"}', "stop", "mismatch"),
+        ("{}", "stop", "mismatch"),
+        ("", "stop", "mismatch"),
+    ],
+)
+def test_a_reply_that_breaks_its_schema_is_neither_an_answer_nor_a_verdict(text, finish, kept):
+    """24: a server that ignores the constraint answers with HTTP 200."""
+    reply, _ = asked(completion((text, finish)), schema=OBJECT)
+    (choice,) = reply.choices
+    assert choice.finish_reason == kept
+    assert (kept in NATURAL_STOPS) is (kept == "stop")
+    if kept == "mismatch":
+        assert read_score(choice, "123456789").reason is Reason.UNPARSEABLE
+
+
+def test_a_constraint_that_cannot_be_checked_is_not_sent():
+    """24: what nobody looks at is no constraint."""
+    with pytest.raises(ValueError, match="pattern cannot be checked"):
+        asked(FINE, schema={"type": "object", "properties": {"a": {"type": "string", "pattern": "x"}}})
 
 
 def test_control_tokens_of_the_embedded_model_are_reported():

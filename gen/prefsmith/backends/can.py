@@ -35,6 +35,21 @@ class Can:
         known = {name: value[name] for name in cls.__slots__ if name in value}
         return cls(**known | {"refused": tuple(value.get("refused", ()))})
 
+    def told(self) -> str:
+        """All of it, for people."""
+        temperature = "temperature" in self.refused or not self.temperature
+        parts = [
+            f"n: {'yes' if self.n else 'one choice a request'}",
+            f"temperature: {'only 1' if temperature else 'yes'}",
+            f"logprobs: {'yes' if self.logprobs else 'no'}",
+            f"seed: {'yes' if self.seed else 'refused' if 'seed' in self.refused else 'ignored'}",
+            f"cap: {self.max_tokens_field}",
+            f"thoughts: {self.reasoning or 'none seen'}",
+        ]
+        if others := [name for name in self.refused if name not in ("n", "temperature", "logprobs", "seed")]:
+            parts.append(f"refused: {', '.join(others)}")
+        return ", ".join(parts)
+
     def lacks(self) -> list[str]:
         """What is missing, in words for people."""
         out = []

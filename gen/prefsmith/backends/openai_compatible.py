@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,12 @@ from prefsmith.backends import wire
 from prefsmith.backends.access import Access
 from prefsmith.backends.can import Can
 from prefsmith.backends.failures import from_openai, from_transport, redacted
-from prefsmith.backends.probe import NOTHING, Declared, probed
+from prefsmith.backends.probe import NOTHING, Declared, probed, usage_of
 from prefsmith.backends.quota import quota_of
 from prefsmith.backends.replies import reply_of
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.records import Capabilities, Json, Message, Reply, Request, Sampling
+from prefsmith.records import Capabilities, Json, Message, Reply, Request, Sampling, Usage
 
 if TYPE_CHECKING:
     import openai
@@ -57,7 +57,7 @@ class OpenAICompatible:
         self._access = access
         self._server: wire.Server = server
         self._capabilities = capabilities
-        self._declared = declared
+        self.declared = declared
         self._by_sdk = not (fast and access.fast)
         self._transport: Transport | None = None
         self._client: openai.AsyncOpenAI | None = None
@@ -91,6 +91,11 @@ class OpenAICompatible:
     def can(self) -> Can:
         return self._can
 
+    @property
+    def premises(self) -> Json:
+        """What a finding about a model there was found under: it says nothing under others."""
+        return {"url": self._access.url, "server": self._server, "declared": asdict(self.declared)}
+
     def adopt(self, can: Can) -> None:
         """Shape every further request by what the model can do."""
         self._can = can
@@ -98,13 +103,31 @@ class OpenAICompatible:
         if not can.n:
             self._capabilities = replace(self._capabilities, n_per_request=1)
 
-    async def probe(self, model: str) -> Can:
-        """Find out what is not declared, by at most two tiny requests that are answered. Raises CallFailed when the
-        server cannot be asked at all; `adopt` is another step."""
+    async def probe(self, model: str) -> tuple[Can, Usage]:
+        """Find out what is not declared, by at most two tiny requests that are answered, and what they took. Raises
+        CallFailed when the server cannot be asked at all; `adopt` is another step."""
+        answers: list[bytes] = []
+
+        async def post(body: dict[str, Json]) -> Answer:
+            answer = await self._exchange(body, model)
+            answers.append(answer.content)
+            return answer
+
         try:
-            return await probed(lambda body: self._exchange(body, model), model, self._server, self._declared)
+            can = await probed(post, model, self._server, self.declared)
         except Exception as error:
-            raise self._clean(await self._translated(error, model)) from None
+            failed = self._clean(await self._translated(error, model))
+            failed.maybe_billed = failed.maybe_billed or bool(answers)
+            raise failed from None
+        return can, usage_of(answers)
+
+    def refusal(self, sampling: Sampling) -> str | None:
+        """Why no request can ask for this, as far as is known; None when it can."""
+        try:
+            self._sampling(sampling)
+        except CallFailed as error:
+            return error.detail
+        return None
 
     async def send(self, request: Request) -> Reply:
         try:
@@ -118,6 +141,7 @@ class OpenAICompatible:
                 request_id=headers.get("x-request-id"),
                 quota=quota_of(headers),
                 thinks=self._can.reasoning == "think",
+                schema=request.schema,
             )
         except Exception as error:
             raise self._clean(await self._translated(error, request.model)) from None

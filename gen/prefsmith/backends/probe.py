@@ -6,7 +6,7 @@ from a model's name. It does not know how a request is sent.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import orjson
 from prefsmith.backends.can import Can, MaxTokensField
 from prefsmith.backends.failures import refused_field
 from prefsmith.backends.wire import Server, sampling_fields
-from prefsmith.records import Json, Sampling
+from prefsmith.records import Json, Request, Sampling, Usage
 
 if TYPE_CHECKING:
     import openai
@@ -32,6 +32,10 @@ SEED = 20_240_229
 _CELL = Sampling(temperature=0.7, max_tokens=N_TOKENS)
 _UNKNOWN = "prefsmith_unknown_field"
 _ASKED = "Write a line about a town, an animal and a colour of your choice."
+N_ANSWERED = 2
+"""Most requests of one probe that are answered, and so paid for."""
+LARGEST = Request("", ({"role": "user", "content": _ASKED},), Sampling(max_tokens=MORE_TOKENS), n=2)
+"""The largest of them."""
 _OTHER: Mapping[MaxTokensField, MaxTokensField] = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
@@ -136,9 +140,9 @@ class _Seen:
         first = _dict(choices[0]) if choices else {}
         message = _dict(first.get("message"))
         usage = _dict(_dict(read).get("usage"))
-        n_tokens = usage.get("completion_tokens")
         self.n_choices = len(choices)
-        self.n_tokens: int | None = n_tokens if isinstance(n_tokens, int) else None
+        self.n_prompt_tokens = _count(usage.get("prompt_tokens"))
+        self.n_tokens = _count(usage.get("completion_tokens"))
         self.logprobs = bool(_list(_dict(first.get("logprobs")).get("content")))
         self.text = str(message.get("content") or "")
         self.reasoning = _where(message, self.text, _dict(usage.get("completion_tokens_details")))
@@ -150,6 +154,15 @@ class _Seen:
         return mine.startswith(its) or its.startswith(mine)
 
 
+def usage_of(answers: Sequence[bytes]) -> Usage:
+    """The tokens of several replies together; None where one of them does not say."""
+    seen = [_Seen(content) for content in answers]
+    counts = [(one.n_prompt_tokens, one.n_tokens) for one in seen]
+    if any(count is None for both in counts for count in both):
+        return Usage()
+    return Usage(sum(p or 0 for p, _ in counts), None, sum(c or 0 for _, c in counts))
+
+
 def _where(message: dict[str, Any], text: str, details: dict[str, Any]) -> str | None:
     for name in ("reasoning_content", "reasoning"):
         if message.get(name):
@@ -157,6 +170,10 @@ def _where(message: dict[str, Any], text: str, details: dict[str, Any]) -> str |
     if text.lstrip().startswith("<think>") or "</think>" in text:
         return "think"
     return "hidden" if details.get("reasoning_tokens") else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _dict(value: Any) -> dict[str, Any]:

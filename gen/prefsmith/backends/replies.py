@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from prefsmith.backends.constraint import MISMATCH, holds
 from prefsmith.backends.wire import changed_calls
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
@@ -21,6 +23,8 @@ from prefsmith.text import without_surrogates
 
 _CUT_OFF = ("abort", "error")
 _OPEN, _SHUT = "<think>", "</think>"
+_ALONE = re.compile(r"^[ \t]*</think>[ \t]*$", re.M)
+_NATURAL = ("stop", "unknown")
 
 
 def _loaded(arguments: Json) -> Json:
@@ -86,12 +90,12 @@ class _Completion(_Slim):
 
 def reply_of(
     raw: bytes, n: int, *, content_type: str = "", request_id: str | None = None, quota: Quota | None = None,
-    thinks: bool = False,
+    thinks: bool = False, schema: Json = None,
 ) -> Reply:  # fmt: skip
     """Read the body of an HTTP 200, of which `n` choices were asked for; fewer may come, and are counted.
 
-    `thinks`: the model's thoughts end with `</think>` even where no `<think>` opens them. Raises CallFailed (owed)
-    when there is no usable choice in it.
+    `thinks`: the model's thoughts end with `</think>` even where no `<think>` opens them. A choice that breaks `schema`
+    has the finish_reason `mismatch`. Raises CallFailed (owed) when there is no usable choice in it.
     """
     damaged: frozenset[int] = frozenset()
     try:
@@ -111,7 +115,7 @@ def reply_of(
     usage = _usage(read.usage)
     alone = _answer_tokens(usage) if len(read.choices) == 1 else None
     return Reply(
-        tuple(_generated(index, c, alone, at in damaged, thinks) for index, at, c in kept),
+        tuple(_held(_generated(index, c, alone, at in damaged, thinks), schema) for index, at, c in kept),
         usage,
         read.model,
         read.system_fingerprint,
@@ -140,7 +144,8 @@ def _usable(choices: list[_Choice], n: int) -> list[tuple[int, int, _Choice]]:
 def _generated(index: int, choice: _Choice, n_tokens: int | None, damaged: bool, thinks: bool) -> Generated:
     turn = choice.message
     assert turn is not None
-    thought, text = apart(_content(turn.content), thinks)
+    told = turn.reasoning_content or turn.reasoning
+    thought, text = apart(_content(turn.content), thinks, parsed=bool(told))
     message: Message = {"role": "assistant", "content": text}
     if turn.tool_calls:
         message["tool_calls"] = read_calls(turn.tool_calls)
@@ -148,18 +153,32 @@ def _generated(index: int, choice: _Choice, n_tokens: int | None, damaged: bool,
         message["content"] = ""
     if turn.refusal:
         message["refusal"] = turn.refusal
-    reasoning = turn.reasoning_content or turn.reasoning or thought or None
+    reasoning = told or thought or None
     # Servers count thoughts that stand in the text as answer, and list the tokens of both together.
     counted = None if thought else n_tokens
     logprob_sum = None if reasoning else _sum(choice.logprobs)
     return Generated(index, message, choice.finish_reason or "unknown", counted, reasoning, logprob_sum, damaged)
 
 
-def apart(text: str | None, thinks: bool) -> tuple[str | None, str | None]:
+def _held(generated: Generated, schema: Json) -> Generated:
+    """What was cut off says so already, and calls of tools have schemas of their own."""
+    if schema is None or generated.finish_reason not in _NATURAL or "tool_calls" in generated.message:
+        return generated
+    kept = holds(generated.message["content"] or "", schema)
+    return generated if kept or generated.message.get("refusal") else generated._replace(finish_reason=MISMATCH)
+
+
+def apart(text: str | None, thinks: bool, parsed: bool = False) -> tuple[str | None, str | None]:
     """(thought, answer) of a text that starts with `<think>`. Thoughts that never end leave no answer: what stopped
-    there was cut off, or said nothing else."""
-    if text is None or not (text.lstrip().startswith(_OPEN) or (thinks and _SHUT in text)):
-        return None, text
+    there was cut off, or said nothing else. `parsed`: the server took the thoughts out itself."""
+    if text is None:
+        return None, None
+    if not text.lstrip().startswith(_OPEN) and not (thinks and _SHUT in text):
+        # Chat templates that open the thought themselves leave a `</think>` that nothing opens, on a line of its own.
+        shut = None if parsed or _SHUT not in text else _ALONE.search(text)
+        if shut is None or _OPEN in text[: shut.start()]:
+            return None, text
+        return text[: shut.start()].strip(), text[shut.end() :].lstrip()
     thought, _, answer = text.partition(_SHUT)
     return thought.strip().removeprefix(_OPEN).strip(), answer.lstrip()
 

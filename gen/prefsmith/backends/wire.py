@@ -12,6 +12,7 @@ from typing import Literal
 import orjson
 
 from prefsmith.backends.can import Can
+from prefsmith.backends.constraint import check
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import NEUTRAL, Json, Message, Request, Sampling
@@ -90,6 +91,7 @@ def body_of(request: Request, fields: Mapping[str, Json], can: Can) -> dict[str,
         if request.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = request.parallel_tool_calls
     if request.schema is not None:
+        check(request.schema)
         body["response_format"] = {
             "type": "json_schema",
             "json_schema": {"name": "answer", "strict": True, "schema": request.schema},

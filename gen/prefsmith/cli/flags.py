@@ -45,6 +45,7 @@ _PLACES = {
     "grace": "grace_s",
     "budget": "budget",
     "prices": "prices",
+    "probe": "probe",
 }
 _CELLS = {
     "temps": "temperature",

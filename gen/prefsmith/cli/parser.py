@@ -151,6 +151,7 @@ def _add_rest(parser: ArgumentParser) -> None:
     add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as sample.0.n=4")
     add("--budget", type=_sum, metavar="5usd|2Mtok", help="the most that this folder may cost: $5, 5usd, 200ktok")
     add("--prices", metavar="FILE", help="your own prices, a TOML file; they win over the shipped ones")
+    add("--no-probe", dest="probe", action="store_false", default=None, help="do not ask models what they can do")
     add("--grace", type=_number, metavar="S", help="how long the first Ctrl-C waits for replies on their way")
     _add_show(parser, 3)
     add("--json", action="store_true", help="the result as JSON on standard output")

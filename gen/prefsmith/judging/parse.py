@@ -91,7 +91,7 @@ def _read(reply: Generated, labels: Sequence[str]) -> _Reading:
         return _Reading(reason=Reason.REFUSED)
     if reply.finish_reason == "content_filter":
         return _Reading(reason=Reason.CONTENT_FILTER)
-    if reply.finish_reason in ("abort", "error"):
+    if reply.finish_reason in ("abort", "error", "mismatch"):
         return _Reading(reason=Reason.UNPARSEABLE)
     content = reply.message.get("content") or ""
     plain = _plain_label(content, labels)

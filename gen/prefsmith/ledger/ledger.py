@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import orjson
+
 from prefsmith.errors import MachineError, UsageError
 from prefsmith.ledger.ids import NO_READS, digest
 from prefsmith.ledger.lock import RunLock
@@ -165,6 +167,19 @@ class Ledger:
                 last = db.execute("SELECT json FROM fact WHERE name = ? ORDER BY t DESC LIMIT 1", (name,)).fetchone()
                 if last is None or last[0] != text:
                     db.execute("INSERT OR REPLACE INTO fact VALUES(?, ?, ?)", (name, time.time(), text))
+
+    def fact(self, name: str) -> Json:
+        """What was learnt last under this name; None for nothing."""
+        last = self.db.execute("SELECT json FROM fact WHERE name = ? ORDER BY t DESC LIMIT 1", (name,)).fetchone()
+        return None if last is None else orjson.loads(last[0])
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add to counters, on disk when it returns."""
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT INTO counter VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
+                list(counts.items()),
+            )
 
     def counters(self) -> dict[str, int]:
         return dict(self.db.execute("SELECT name, value FROM counter"))

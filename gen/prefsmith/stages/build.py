@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prefsmith.backends import Resolved
 from prefsmith.backends import resolve as resolve_model
@@ -28,19 +28,28 @@ from prefsmith.records import Json, Sampler, Sampling
 from prefsmith.stages.calls import Cell, Leaf, Plan
 
 
+class Drawn(NamedTuple):
+    """A sampler of the grid, how many completions of it, by which model, and whether its thoughts are stored."""
+
+    sampler: Sampler
+    n: int
+    by: Resolved
+    keeps_reasoning: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """A recipe whose every model, judge and grader exists. `notes`: what the user should know before it runs."""
 
     recipe: Recipe
-    samplers: tuple[tuple[Sampler, int, Resolved], ...]
+    samplers: tuple[Drawn, ...]
     judges: tuple[tuple[Judge, Grader | ModelJudge, Resolved | None], ...]
     notes: tuple[str, ...]
 
     @property
     def lanes(self) -> dict[str, Resolved]:
         """Each backend once, by its key."""
-        used = [r for _, _, r in self.samplers] + [r for _, _, r in self.judges if r is not None]
+        used = [drawn.by for drawn in self.samplers] + [r for _, _, r in self.judges if r is not None]
         return {r.backend_key: r for r in used}
 
 
@@ -50,23 +59,26 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
     `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone.
     """
     notes: list[str] = []
-    samplers: dict[bytes, tuple[Sampler, int, Resolved]] = {}
+    samplers: dict[bytes, Drawn] = {}
     for row in recipe.sample if sampling else ():
         target = resolve_model(row.model, recipe.endpoints)
         for sampler, n in _grid(row, target, recipe.seed, notes.append):
             of = sampler_hash(sampler)
-            samplers[of] = (sampler, max(n, samplers[of][1] if of in samplers else 0), target)
-    if recipe.gates.min_tokens > 1 and any(r.capabilities.n_per_request > 1 for _, _, r in samplers.values()):
+            drawn, same = Drawn(sampler, n, target, row.reasoning == "keep"), samplers.get(of)
+            if same is not None:
+                drawn = drawn._replace(n=max(n, same.n), keeps_reasoning=drawn.keeps_reasoning or same.keeps_reasoning)
+            samplers[of] = drawn
+    if recipe.gates.min_tokens > 1 and any(d.by.capabilities.n_per_request > 1 for d in samplers.values()):
         raise UsageError(
             "gates.min_tokens: servers count the tokens of a request's choices together; set `n_per_request: 1` for "
             "the endpoint, or leave min_tokens at 1"
         )
     judges = tuple(_judge(recipe, spec, roots) for spec in recipe.judge)
-    used = [r for _, _, r in samplers.values()] + [r for _, _, r in judges if r is not None]
+    used = [drawn.by for drawn in samplers.values()] + [r for _, _, r in judges if r is not None]
     notes.extend(dict.fromkeys(note for r in used for note in r.notes))
-    if sampling and sum(n for _, n, _ in samplers.values()) < 2:
+    if sampling and sum(drawn.n for drawn in samplers.values()) < 2:
         notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
-    sampled_by = {r.identity for _, _, r in samplers.values()}
+    sampled_by = {drawn.by.identity for drawn in samplers.values()}
     for spec, _, by in judges:
         if by is not None and by.identity in sampled_by:
             notes.append(
@@ -132,9 +144,9 @@ def bind(resolution: Resolution, ledger: Ledger) -> Plan:
     """The plan in this ledger's integers."""
     recipe = resolution.recipe
     cells = []
-    for sampler, n, by in resolution.samplers:
+    for sampler, n, by, keeps in resolution.samplers:
         i, of = ledger.identity("sampler", sampler.described())
-        cells.append(Cell(i, of, sampler, by.wire_model, n, by.backend_key, by.capabilities.n_per_request))
+        cells.append(Cell(i, of, sampler, by.wire_model, n, by.backend_key, by.capabilities.n_per_request, keeps))
     leaves = _told_apart([_leaf(ledger, *one) for one in resolution.judges], recipe.judge)
     return _plan(recipe, cells, leaves)
 

@@ -25,7 +25,8 @@ class Cell:
     """One cell of the sampling grid: a sampler and how many completions of it the view takes; `value` is None in a plan
     that only reads.
 
-    `lane`: which backend carries its calls out; `chunk`: most completions that one request may ask for.
+    `lane`: which backend carries its calls out; `chunk`: most completions that one request may ask for;
+    `keeps_reasoning`: thoughts are stored beside the answers.
     """
 
     sampler: int
@@ -35,6 +36,7 @@ class Cell:
     n: int
     lane: str
     chunk: int
+    keeps_reasoning: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,14 @@ class Plan:
         """Every completion of the grid, by cell, then by index."""
         return tuple((c.sampler, i) for c in self.cells for i in range(c.n))
 
+    @property
+    def asking(self) -> tuple[Leaf, ...]:
+        """All that judges, the confirmation last."""
+        return (*self.leaves, *((self.confirm,) if self.confirm else ()))
+
     @cached_property
     def judges(self) -> frozenset[int]:
-        return frozenset(leaf.judge for leaf in (*self.leaves, *((self.confirm,) if self.confirm else ())))
+        return frozenset(leaf.judge for leaf in self.asking)
 
 
 class Sampled(NamedTuple):

@@ -56,9 +56,10 @@ class Desk:
             text = self._text(rows, known, canonical(choice.message))
             damaged += [text] if choice.damaged else []
             n_chars = len(choice.message.get("content") or "")
-            got[idx] = Completion(text, n_chars, choice.finish_reason, choice.n_tokens, base + idx, choice.reasoning)
+            thought = choice.reasoning if cell.keeps_reasoning else None
+            got[idx] = Completion(text, n_chars, choice.finish_reason, choice.n_tokens, base + idx, thought)
             rows.completion.append(
-                (work.id, cell.sampler, idx, text, n_chars, choice.reasoning, base + idx, choice.finish_reason,
+                (work.id, cell.sampler, idx, text, n_chars, thought, base + idx, choice.finish_reason,
                  choice.n_tokens, choice.logprob_sum, "sampled", None, call_id)
             )  # fmt: skip
         extra = {"damaged": damaged} if damaged else None
