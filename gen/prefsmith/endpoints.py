@@ -82,11 +82,11 @@ class Limits(Strict):
     """What one endpoint may be sent. What its headers tell counts too, and the smaller wins."""
 
     concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Most requests in flight at each URL; fewer when the server refuses so many."""
+    """Most requests in flight for each model at each URL; fewer when the server refuses so many."""
     rpm: Annotated[float, Field(gt=0)] | None = None
-    """Requests a minute, with each key."""
+    """Requests a minute for each model, with each key."""
     tpm: Annotated[float, Field(gt=0)] | None = None
-    """Tokens a minute, of prompts and answers, with each key."""
+    """Tokens a minute for each model, of prompts and answers, with each key."""
 
 
 class Vllm(Strict):

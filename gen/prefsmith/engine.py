@@ -50,7 +50,7 @@ class Engine:
         self.progress = Progress(n_items=view.selection.n_items)
         self._view, self._plan, self._ledger = view, view.plan, ledger
         self._lanes, self._pool, self._settings = lanes, pool, settings
-        self._desk, self._purse = Desk(ledger), purse
+        self._desk, self.purse = Desk(ledger), purse
         if purse is not None:
             purse.n_slots = sum(lane.limit for lane in lanes.values())
         self._exit: int | None = None
@@ -67,7 +67,7 @@ class Engine:
         self._writer = Writer(self._ledger, self._landed, self._on_flush)
         self._writer.on_failure = self._ended.set
         self._attempts = Attempts(
-            self._plan.seed, self._settings.attempts, self._desk, self._writer.rows, self.progress, self._purse,
+            self._plan.seed, self._settings.attempts, self._desk, self._writer.rows, self.progress, self.purse,
             lambda: self._soon(self._look_at_money),
         )  # fmt: skip
         try:
@@ -186,7 +186,7 @@ class Engine:
 
     def _on_flush(self, rows: Rows) -> Callable[[], None] | None:
         """The budget's part of a group; once it is committed, more may be sent."""
-        if self._purse is None or (raised := self._purse.write(rows, closing=self._closing)) is None:
+        if self.purse is None or (raised := self.purse.write(rows, closing=self._closing)) is None:
             return None
 
         def after() -> None:
@@ -200,9 +200,9 @@ class Engine:
         """Some call waits for money: for what is out to come back, for the disk, or in vain."""
         heads = [(lane, lane.head) for lane in self._lanes.values()]
         mosts = [self._attempts.bound(lane, head) for lane, head in heads if head is not None]
-        if self._stopping or self._purse is None:
+        if self._stopping or self.purse is None:
             return
-        if mosts and all(map(self._purse.reached, mosts)):
+        if mosts and all(map(self.purse.reached, mosts)):
             self.interrupt(BUDGET_REACHED)
         else:
             self._writer.put()
@@ -211,7 +211,7 @@ class Engine:
         """Hold no more than what is still out."""
         await self._writer.drained()
         self._closing = True
-        if self._purse is not None:
+        if self.purse is not None:
             self._writer.put()
 
     def _landed(self, group: list[tuple[Open, Landed]]) -> None:

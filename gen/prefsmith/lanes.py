@@ -61,6 +61,7 @@ class Lane(Generic[Job]):
         self.price = price
         self.cost: Callable[[Job], float] = lambda job: 0.0
         self.may_spend: Callable[[Job], bool] = lambda job: True
+        self.tell: Callable[[str], None] = lambda remark: None
         self.closed = False
         self.stopped: CallFailed | None = None
         """Why nothing more can be sent to any endpoint; None as long as one is left."""
@@ -132,6 +133,7 @@ class Lane(Generic[Job]):
             self.last_error = line.stopped = error
         if stops or line.limiter.down is not was_down:
             self._settle_lines()
+            self._tell_of(line, error)
         if line.limiter.rpm is not None:
             line.retune()
         if self._idle:
@@ -232,6 +234,17 @@ class Lane(Generic[Job]):
                 for i, entry in enumerate(entries):
                     heapq.heappush(up[i % len(up)].heap, entry)
         self._wake(len(self))
+
+    def _tell_of(self, line: Line[Job], error: CallFailed | None) -> None:
+        """At once: what is bought until the end of a run may be for nothing."""
+        name = line.backend.endpoint
+        if line.stopped is not None and error is not None:
+            self.tell(f"{name} is asked no more: {error.detail}")
+        elif line.limiter.down and error is not None:
+            where = "it is waited for" if line.limiter.alone else "its calls go elsewhere"
+            self.tell(f"{name} does not answer, {where}: {error.detail}")
+        elif line.up:
+            self.tell(f"{name} answers again")
 
     def _give_up_after(self, now: float, error: CallFailed) -> None:
         """Nothing but failures everywhere for too long: the provider is down."""

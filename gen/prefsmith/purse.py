@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.writer import GROUP_CALLS, Rows
 from prefsmith.limits import Budget, Standing
-from prefsmith.prices import FREE, Price, cost_nanousd, dollars, most_nanousd
+from prefsmith.prices import FREE, NANO, Price, cost_nanousd, dollars, most_nanousd
 from prefsmith.records import Request, Usage, canonical
 
 Unit = Literal["nanousd", "tokens"]
@@ -115,6 +115,19 @@ class Purse:
     def reached(self, most: int) -> bool:
         """No call of this size will ever be sent under this cap."""
         return most > 0 and self.budget.standing(most) is Standing.REACHED
+
+    def told(self) -> str:
+        """How the budget stands, for a person."""
+        budget = self.budget
+
+        def amount(value: int) -> str:
+            return f"{value / NANO:.4f} USD" if self.unit == "nanousd" else f"{value:,} tokens"
+
+        may_be = f", {amount(budget.maybe)} may have been billed besides" if budget.maybe else ""
+        return (
+            f"{amount(budget.spent)} of {amount(budget.cap)} are spent{may_be}, and one more call may cost as much as "
+            f"{amount(self._largest)}"
+        )
 
     def write(self, rows: Rows, *, closing: bool = False) -> Callable[[], None] | None:
         """Bring the counter up to date in a group that is about to be committed; returns what to call once it is.

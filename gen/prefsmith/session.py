@@ -79,6 +79,7 @@ async def _phase(
             key: Lane[Job](of.members, price=of.price, patience_s=settings.patience_s) for key, of in pools.items()
         }
         for lane in lanes.values():
+            lane.tell = say
             lane.proven = any(worked_before(ledger.db, line.backend.endpoint) for line in lane.lines)
         engine = Engine(view, ledger, lanes, pool, settings, purse)
         _catch_signals(engine, say)
@@ -104,7 +105,7 @@ def _tell_end(engine: Engine, lanes: Mapping[str, Lane[Job]], settings: Settings
             if line.limiter.capped_retry_after_s:
                 asked_s = line.limiter.capped_retry_after_s
                 say(f"{line.backend.endpoint} asked to wait {asked_s:,.0f} s; it was asked again after an hour")
-    if progress.n_owed:
+    if progress.n_owed and code != BUDGET_REACHED:
         failed = ", ".join(f"{n} {why}" for why, n in progress.n_calls_failed.most_common())
         for lane in lanes.values():
             if lane.last_error and not lane.stopped:
@@ -117,7 +118,8 @@ def _tell_end(engine: Engine, lanes: Mapping[str, Lane[Job]], settings: Settings
         say(f"warning: {n_without} of {n_all} verdicts have no result; `prefsmith explain RUN ID` shows the replies")
     done = f"{progress.n_items_done} of {progress.n_items} items"
     if code == BUDGET_REACHED:
-        say(f"the budget is reached with {done} done; run again with a larger one to go on")
+        told = "" if engine.purse is None else f": {engine.purse.told()}"
+        say(f"the budget is reached with {done} done{told}; run again with a larger one to go on")
     elif code in (INTERRUPTED, TERMINATED):
         say(f"stopped with {done} done; run again to go on")
 

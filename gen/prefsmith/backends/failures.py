@@ -154,4 +154,6 @@ def from_transport(error: httpx2.TransportError, url: str) -> CallFailed:
         return CallFailed(Reason.CONNECTION, f"the connection to {url} broke: {error}", maybe_billed=True)
     if isinstance(error, httpx2.WriteError):
         return CallFailed(Reason.CONNECTION, f"the connection to {url} broke before the request was sent: {error}")
-    return CallFailed(Reason.CONNECTION, f"no connection to {url}: {error or type(error).__name__}")
+    # aiohttp names its TLS settings even where there is no TLS.
+    told = str(error).replace(" ssl:default", "") or type(error).__name__
+    return CallFailed(Reason.CONNECTION, f"no connection to {url}: {told}")
