@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from prefsmith.endpoints import Abilities, Azure, Endpoint, Script
+from prefsmith.endpoints import Abilities, Azure, Endpoint, Limits, Script, Vllm
 from prefsmith.recipe import Budget, Gates, Judge, Pairing, Prompts, Recipe, Sample
 
 HEAD = """\
@@ -34,6 +34,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`endpoints.NAME`", Endpoint),
     ("`endpoints.NAME.can`", Abilities),
     ("`endpoints.NAME.azure`", Azure),
+    ("`endpoints.NAME.limits`", Limits),
+    ("`endpoints.NAME.vllm`", Vllm),
     ("`endpoints.NAME.script`", Script),
 )
 

@@ -28,18 +28,19 @@ from prefsmith.stages.landing import Desk, Landed, Sent
 
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_BACKOFF_S: Final = 30.0
+STRAY_S: Final = 0.5
+"""After a 429; when it was not just this call's bad luck, its endpoint's limiter waits longer."""
 PROBED_S: Final = 2.0
 """A call that failed while its endpoint was down goes to the back for so long: it may be what brings it down."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A call of an open prompt on its way. `n_failed`: attempts that count against it; `most`: what it has reserved, or
-    what it would, of the budget; `failed_at`: the endpoint that failed it last."""
+    """A call of an open prompt on its way. `n_failed`: attempts that count against it, and not against its endpoint;
+    `most`: what it has reserved, or would, of the budget; `failed_at`: the endpoint that failed it last."""
 
     prompt: Open
     call: Sampled | Asked
-    n_sent: int = 0
     n_failed: int = 0
     most: int = 0
     asked: Request | None = None
@@ -96,7 +97,6 @@ class Attempts:
         job, line = taken.job, taken.line
         asked = self._asked(job)
         job.asked = None
-        job.n_sent += 1
         t_sent, started = time.time(), time.monotonic()
         try:
             reply: Reply | CallFailed = await line.backend.send(asked)
@@ -106,10 +106,13 @@ class Attempts:
             lane.back(taken, Outcome.REFUSED)  # a bug: it ends the run, which must not wait for this call
             raise
         wall_s = time.monotonic() - started
-        sent = Sent(line.backend.target, line.backend.endpoint, job.n_sent, t_sent, wall_s)
+        backend, price = line.backend, lane.price
+        cost = None if price is None or isinstance(reply, CallFailed) else cost_nanousd(price, reply.usage)
+        sent = Sent(backend.target, backend.endpoint, job.n_failed + 1, t_sent, wall_s, cost)
         if isinstance(reply, CallFailed):
             return self._failed(lane, taken, reply, sent)
-        self.slowest_s = max(self.slowest_s, wall_s)
+        if wall_s > self.slowest_s:
+            self.slowest_s = wall_s
         return self._answered(lane, taken, asked, reply, sent)
 
     def _answered(self, lane: Lane[Job], taken: Taken[Job], asked: Request, reply: Reply, sent: Sent) -> Landed:
@@ -117,18 +120,20 @@ class Attempts:
         work, known, n_new = job.prompt.work, job.prompt.known, usage.n_completion_tokens or 0
         n_tokens = None if usage.n_prompt_tokens is None else usage.n_prompt_tokens + n_new
         lane.back(taken, Outcome.OK, n_tokens=n_tokens, quota=reply.quota)
-        self._estimate.observe(_sampler(job.call), usage, len(reply.choices))
-        cost = None if lane.price is None else cost_nanousd(lane.price, usage)
-        sent = sent._replace(cost_nanousd=cost)
+        if taken.line.limiter.tpm is not None:
+            self._estimate.observe(_sampler(job.call), usage, len(reply.choices))
         if self.purse is not None:
             self.purse.came(rows, job.most, usage, lane.price)
             self._money_came()
-        self.progress.n_calls_ok += 1
-        self.progress.n_tokens += n_new
-        self.progress.spent_nanousd += cost or 0
-        self.progress.n_unpriced += cost is None
+        progress = self.progress
+        progress.n_calls_ok += 1
+        progress.n_tokens += n_new
+        if sent.cost_nanousd is None:
+            progress.n_unpriced += 1
+        else:
+            progress.spent_nanousd += sent.cost_nanousd
         if isinstance(job.call, Sampled):
-            self.progress.n_completions += len(reply.choices)
+            progress.n_completions += len(reply.choices)
             return self.desk.sampled(rows, work, known, job.call, reply, sent, asked.seed)
         return self.desk.judged(rows, work, known, job.call, reply, sent)
 
@@ -144,8 +149,7 @@ class Attempts:
         self.progress.n_calls_failed[error.reason] += 1
         if outcome is Outcome.LIMITED:
             rows.counts[f"http.429.{line.backend.endpoint}.{int(sent.t_sent) // 60}"] += 1
-            job.n_sent -= 1  # it has no row
-            return Again(0.0)
+            return Again(STRAY_S * random.uniform(0.5, 1))
         landed = self.desk.failed(rows, job.prompt.work, job.prompt.known, job.call, error, sent)
         if final:
             return landed
@@ -154,7 +158,7 @@ class Attempts:
         job.failed_at = line
         if error.stops_endpoint or outcome is Outcome.OVERLOADED or line.limiter.down:
             # The endpoint's fault, not the call's: its limiter says when.
-            return Again(PROBED_S * random.uniform(0.5, 1) if line.limiter.down else 0.0)
+            return Again((PROBED_S if line.limiter.down else STRAY_S) * random.uniform(0.5, 1))
         job.n_failed += 1
         if job.n_failed >= self.most_failed:
             return None

@@ -89,8 +89,29 @@ class Limits(Strict):
     """Tokens a minute, of prompts and answers, with each key."""
 
 
+class Vllm(Strict):
+    """A vLLM engine that prefsmith starts, watches and stops itself, on this machine's own devices."""
+
+    mode: Literal["in_process", "serve"] = "in_process"
+    """in_process: the engine beside this process, without HTTP. serve: a `vllm serve` of its own on loopback."""
+    args: dict[str, Any] = {}
+    """Passed to the engine under vLLM's own names (AsyncEngineArgs; with serve also the server's): dtype,
+    max_model_len, tensor_parallel_size, gpu_memory_utilization, quantization, tool_call_parser, …"""
+    adapters: dict[str, Path] = {}
+    """LoRA adapters by name, each a folder in peft's format; TARGET:MODEL+NAME samples with one."""
+    gpus: Annotated[list[list[int]], Field(min_length=1)] | None = None
+    """The devices of each engine: [[0], [1]] are two engines of one device each, [[0, 1]] is one engine of two.
+    By default one engine takes what vLLM gives it."""
+    env: dict[str, str] = {}
+    """Environment variables for vLLM; in_process they are set in this process."""
+    start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Longest wait for an engine to load its model."""
+    stall_s: Annotated[float, Field(gt=0)] = 300.0
+    """An engine that has work and brings no token for so long is taken for hung, stopped and started again."""
+
+
 class Endpoint(Strict):
-    """An OpenAI-compatible server, or the scripted fake."""
+    """An OpenAI-compatible server, a vLLM engine of our own, or the scripted fake."""
 
     urls: Annotated[list[str], BeforeValidator(listed)] = []
     """Base URLs, such as http://host:8000/v1; several make a pool of servers that hold the same models."""
@@ -140,6 +161,8 @@ class Endpoint(Strict):
     """Stands for this endpoint in keys instead of its name: give two names one identity to share their answers."""
     script: Script | None = None
     """Makes this endpoint the scripted fake."""
+    vllm: Vllm | None = None
+    """Makes this endpoint a vLLM engine that prefsmith runs itself; MODEL is a checkpoint's folder or its name."""
 
     @property
     def key_envs(self) -> list[str]:
@@ -147,10 +170,11 @@ class Endpoint(Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Endpoint:
-        if self.script is None and not self.urls:
-            raise ValueError("an endpoint needs a URL under `urls:` (or `script:` for the fake)")
-        if self.script is not None and self.urls:
-            raise ValueError("an endpoint has either `urls:` or `script:`, not both")
+        kinds = [bool(self.urls), self.vllm is not None, self.script is not None]
+        if not any(kinds):
+            raise ValueError("an endpoint needs a URL under `urls:` (or `vllm:`, or `script:` for the fake)")
+        if sum(kinds) > 1:
+            raise ValueError("an endpoint has one of `urls:`, `vllm:` and `script:`")
         return self
 
     @model_validator(mode="after")

@@ -35,11 +35,12 @@ class Settings:
     grace_s: float = 5.0
     max_no_verdict: float = 0.05
     patience_s: float = 300.0
+    staged: bool = False
 
 
 class Engine:
-    """One session over one view. `run` returns 0, 3 (the budget is reached), 5 (calls still owed) or a signal's code;
-    raises what stopped it."""
+    """One session over one view, or what its lanes can do of it. `run` returns 0, 3 (the budget is reached), 5 (calls
+    still owed) or a signal's code; raises what stopped it."""
 
     def __init__(
         self, view: View, ledger: Ledger, lanes: Mapping[str, Lane[Job]], pool: GraderPool, settings: Settings,
@@ -49,6 +50,8 @@ class Engine:
         self._view, self._plan, self._ledger = view, view.plan, ledger
         self._lanes, self._pool, self._settings = lanes, pool, settings
         self._desk, self._purse = Desk(ledger), purse
+        if purse is not None:
+            purse.n_slots = sum(lane.limit for lane in lanes.values())
         self._exit: int | None = None
         self._error: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,10 +113,11 @@ class Engine:
     def _advance(self, prompt: Open) -> None:
         """Ask what is missing; when nothing can be asked any more, the prompt is finished or owed."""
         missing = needed(self._plan, prompt.work, prompt.known)
-        calls = [] if self._stopping else [c for c in missing if c.name not in prompt.owed]
+        ours = [c for c in missing if isinstance(c, Graded) or c.lane in self._lanes]
+        calls = [] if self._stopping else [c for c in ours if c.name not in prompt.owed]
         if not calls:
             complete = not missing and not is_open(self._plan, prompt.known)
-            self._frontier.finish(prompt, self._writer.rows(), len(missing), complete=complete)
+            self._frontier.finish(prompt, self._writer.rows(), len(ours), complete=complete)
             self._writer.put()
             self._soon(self._admit)
             return

@@ -93,7 +93,9 @@ def _carried_out(
 ) -> int:  # fmt: skip
     _check_columns(ledger, view, say)
     ledger.begin_session(_remember(ledger, recipe, view), VERSION)
-    settings = Settings(recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict, recipe.patience_s)
+    settings = Settings(
+        recipe.window, recipe.attempts, recipe.grace_s, recipe.max_no_verdict, recipe.patience_s, recipe.staged
+    )
     try:
         code = asyncio.run(session(ledger, view, pools, settings, on_progress, say, _purse(recipe, ledger)))
         for written in export_into(ledger, ledger.folder, recipe.export) if _to_export(ledger, code, say) else ():
@@ -112,8 +114,9 @@ def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
     out = {}
     for key, by in resolution.lanes.items():
         endpoint = recipe.endpoints.get(by.endpoint_name)
-        scripted = endpoint is not None and endpoint.script is not None
-        price = FREE if scripted else table.price_of(by.endpoint_name, by.wire_model)
+        price = table.price_of(by.endpoint_name, by.wire_model)
+        if price is None and endpoint is not None and endpoint.script is not None:
+            price = FREE
         if price is None and recipe.budget is not None and recipe.budget.usd is not None:
             raise UsageError(f"budget: {table.unknown(by.endpoint_name, by.wire_model)}; or give a budget in tokens")
         out[key] = Pool(tuple(by.make()), price)

@@ -62,6 +62,8 @@ class Lane(Generic[Job]):
         self.cost: Callable[[Job], float] = lambda job: 0.0
         self.may_spend: Callable[[Job], bool] = lambda job: True
         self.closed = False
+        self.stopped: CallFailed | None = None
+        """Why nothing more can be sent to any endpoint; None as long as one is left."""
         self.n_in_flight = 0
         self.proven = self._answered = False
         self.last_error: CallFailed | None = None
@@ -77,12 +79,6 @@ class Lane(Generic[Job]):
     @property
     def name(self) -> str:
         return self.lines[0].backend.endpoint
-
-    @property
-    def stopped(self) -> CallFailed | None:
-        """Why nothing more can be sent to any endpoint; None as long as one is left."""
-        errors = [line.stopped for line in self.lines]
-        return errors[-1] if all(errors) else None
 
     @property
     def head(self) -> Job | None:
@@ -118,7 +114,7 @@ class Lane(Generic[Job]):
     ) -> None:
         """A call that was taken is no longer in flight."""
         line, now = taken.line, asyncio.get_running_loop().time()
-        was_up = line.up
+        was_down = line.limiter.down
         self.n_in_flight -= 1
         retry_after_s = error.retry_after_s if error else None
         line.limiter.back(now, taken.ticket, outcome, n_tokens=n_tokens, quota=quota, retry_after_s=retry_after_s)
@@ -131,12 +127,15 @@ class Lane(Generic[Job]):
             line.n_failed += 1
             self.last_error = error
             self._give_up_after(now, error)
-        if error is not None and error.stops_endpoint and line.stopped is None:
+        stops = error is not None and error.stops_endpoint and line.stopped is None
+        if stops:
             self.last_error = line.stopped = error
-        if line.up is not was_up:
+        if stops or line.limiter.down is not was_down:
             self._settle_lines()
-        line.retune()
-        self._wake_for(2)
+        if line.limiter.rpm is not None:
+            line.retune()
+        if self._idle:
+            self._wake_for(2)
 
     def doubted(self, error: CallFailed) -> CallFailed:
         """A 400 from a server that has not answered well yet, or answers everything so, is hardly one prompt's fault:
@@ -175,7 +174,8 @@ class Lane(Generic[Job]):
                 heapq.heappop(line.heap)
                 self.n_in_flight += 1
                 taken = Taken(job, line, line.sent(now, n_tokens))
-                self._wake_for(1)
+                if self._idle:
+                    self._wake_for(1)
                 return taken
         return None
 
@@ -220,6 +220,8 @@ class Lane(Generic[Job]):
         """An endpoint came or went: who is the last one left, and where waits what waited for one that is gone."""
         up = [line for line in self.lines if line.up]
         left = [line for line in self.lines if line.stopped is None]
+        if not left:
+            self.stopped = self.lines[-1].stopped
         for line in left:
             line.limiter.alone = len(left) == 1 or up in ([], [line])
         if not up:
@@ -240,6 +242,7 @@ class Lane(Generic[Job]):
                 return
         for line in self.lines:
             line.stopped = line.stopped or error
+        self.stopped = error
 
     def _wake(self, n: int) -> None:
         while n and self._idle:

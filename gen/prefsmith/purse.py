@@ -56,6 +56,8 @@ class Purse:
         """As they stand in what was handed to the writer."""
         self._watermark = spent + held
         self._largest = 0
+        self.n_slots = GROUP_CALLS
+        """Most calls that may be out at a time."""
 
     @classmethod
     def of(cls, db: sqlite3.Connection, unit: Unit, cap: int) -> Purse:
@@ -100,11 +102,11 @@ class Purse:
     def write(self, rows: Rows, *, closing: bool = False) -> Callable[[], None] | None:
         """Bring the counter up to date in a group that is about to be committed; returns what to call once it is.
 
-        It runs a group's calls ahead: a kill holds so much of the budget, and less would wait for the disk all the
-        time.
+        It runs as many calls ahead as may be out, at most a group's: a kill holds so much of the budget, and less would
+        wait for the disk all the time.
         """
         self._rows_cost += rows.cost
-        to = self.budget.wanted(0 if closing else GROUP_CALLS * self._largest)
+        to = self.budget.wanted(0 if closing else min(self.n_slots, GROUP_CALLS) * self._largest)
         self._watermark = self._watermark if to is None else to
         held = max(0, self._watermark - self._rows_cost)
         if held != self._held:

@@ -191,6 +191,9 @@ class Recipe(Strict):
     """Files to write at the end: trl and openai are JSONL, trl-parquet and parquet are Parquet."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     """The run's one seed."""
+    staged: bool = False
+    """For models that share this machine's memory: only one of them is loaded at a time, all sampling before the first
+    judge. Servers elsewhere are asked all along."""
     window: Annotated[int, Field(ge=1)] = 512
     """Most prompts open at a time."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 import orjson
@@ -27,6 +28,7 @@ from prefsmith.prices import FREE, Price
 from prefsmith.progress import Progress
 from prefsmith.purse import Purse
 from prefsmith.records import Backend, Message
+from prefsmith.stages.calls import Plan
 from prefsmith.stages.view import View
 
 Say = Callable[[str], None]
@@ -45,7 +47,31 @@ async def session(
     ledger: Ledger, view: View, pools: Mapping[str, Pool], settings: Settings, on_progress: OnProgress | None,
     say: Say, purse: Purse | None = None,
 ) -> int:  # fmt: skip
-    """Run the engine once; returns the exit code. Raises PrefsmithError for what stopped it."""
+    """Run the engine, once for each phase; returns the exit code. Raises PrefsmithError for what stopped it."""
+    phases = phases_of(view.plan, pools) if settings.staged else [frozenset(pools)]
+    for n, keys in enumerate(phases, 1):
+        if len(phases) > 1:
+            say(f"phase {n} of {len(phases)}: {', '.join(sorted(keys))}")
+        held = {key: of for key, of in pools.items() if key in keys}
+        if code := await _phase(ledger, view, held, settings, on_progress, say, purse):
+            return code
+    return 0
+
+
+def phases_of(plan: Plan, pools: Mapping[str, Pool]) -> list[frozenset[str]]:
+    """Which models are open at the same time when those of this machine take turns: in the order of the plan's
+    stages, each with all that are served elsewhere."""
+    elsewhere = {key for key, of in pools.items() if all(b.capabilities().remote for b, _ in of.members)}
+    leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
+    order = [key for key in (*(c.lane for c in plan.cells), *(leaf.lane for leaf in leaves)) if key in pools]
+    turns = [key for key, _ in groupby(key for key in order if key not in elsewhere)]
+    return [frozenset({key, *elsewhere}) for key in turns] or [frozenset(pools)]
+
+
+async def _phase(
+    ledger: Ledger, view: View, pools: Mapping[str, Pool], settings: Settings, on_progress: OnProgress | None,
+    say: Say, purse: Purse | None,
+) -> int:  # fmt: skip
     async with AsyncExitStack() as stack:
         for key, of in pools.items():
             for backend, _ in of.members:

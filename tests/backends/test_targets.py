@@ -74,7 +74,6 @@ def test_a_key_with_a_line_end_inside_is_refused_without_showing_it(monkeypatch)
     [
         ("fram:m", "did you mean 'farm'"),
         ("opneai:gpt", "did you mean 'openai'"),
-        ("vllm:Qwen/Qwen3-8B", "not built yet; use an endpoint with urls:"),
         ("azure:gpt", "declare `endpoints: azure:"),
         ("tiny", "TARGET:MODEL"),
         ("embedded:tinny", "did you mean 'tiny'"),

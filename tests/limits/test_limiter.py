@@ -58,6 +58,9 @@ def test_a_429_blocks_everything_for_as_long_as_it_says() -> None:
 @pytest.mark.parametrize("said", [None, 0.0, -3.0, math.nan])
 def test_without_a_word_the_wait_is_a_second_and_grows_with_the_storm(said: float | None) -> None:
     it, now, waits_s = limiter(), NOW, []
+    for _ in range(2):  # two may be chance
+        it.back(now, it.sent(now, 0), Outcome.LIMITED, retry_after_s=said)
+        assert it.wait_s(now, 0) == 0
     while now < NOW + 3600:
         it.back(now, it.sent(now, 0), Outcome.LIMITED, retry_after_s=said)
         waits_s.append(it.blocked_until - now)

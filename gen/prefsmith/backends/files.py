@@ -15,6 +15,13 @@ import orjson
 
 REMEMBER_BYTES = 32_000_000
 """Smaller files are hashed anew each time: that costs less than 0.1 s."""
+WHOLE_BYTES = 1_000_000_000
+"""Larger files of a folder count by their size and by pieces of them, spread evenly."""
+_N_PIECES, _PIECE_BYTES = 256, 4096
+_MODEL_FILES = frozenset({".json", ".jinja", ".safetensors", ".bin", ".pt", ".model", ".tiktoken", ".txt", ".py"})
+_OF_TRAINING = frozenset(
+    {"trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "requirements.txt"}
+)
 
 
 def cache_dir() -> Path:
@@ -45,6 +52,31 @@ def sha256_of(path: Path) -> str:
     if stat.st_size >= REMEMBER_BYTES:
         _remember(memory, orjson.dumps([*stamp, found]))
     return found
+
+
+def folder_sha256(folder: Path) -> str:
+    """The hex SHA-256 of a checkpoint's folder: names and content of the files that a model is made of.
+
+    What training leaves beside them does not count. Two checkpoints of one training have the same configuration, names
+    and sizes, so their weights must count by content; of files above `WHOLE_BYTES` only pieces are read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir(), key=lambda p: p.name):
+        if path.suffix in _MODEL_FILES and path.name not in _OF_TRAINING and path.is_file():
+            large = path.stat().st_size > WHOLE_BYTES
+            digest.update(f"{path.name}\0{_pieces_sha256(path) if large else sha256_of(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _pieces_sha256(path: Path) -> str:
+    """By size and `_N_PIECES` pieces, the first and the last among them."""
+    n_bytes = path.stat().st_size
+    digest = hashlib.sha256(str(n_bytes).encode())
+    with path.open("rb") as file:
+        for i in range(_N_PIECES):
+            file.seek((n_bytes - _PIECE_BYTES) * i // (_N_PIECES - 1))
+            digest.update(file.read(_PIECE_BYTES))
+    return digest.hexdigest()
 
 
 def _remember(memory: Path, content: bytes) -> None:

@@ -143,7 +143,7 @@ def _generated(index: int, choice: _Choice, n_tokens: int | None, damaged: bool,
     thought, text = apart(_content(turn.content), thinks)
     message: Message = {"role": "assistant", "content": text}
     if turn.tool_calls:
-        message["tool_calls"] = _numbered(changed_calls(turn.tool_calls, _loaded))
+        message["tool_calls"] = read_calls(turn.tool_calls)
     elif text is None:
         message["content"] = ""
     if turn.refusal:
@@ -171,6 +171,11 @@ def _sum(logprobs: _Logprobs | None) -> float | None:
         return None
     total = sum(math.nan if token.logprob is None else token.logprob for token in tokens)
     return total if math.isfinite(total) else None
+
+
+def read_calls(calls: list[Json]) -> list[Json]:
+    """A model's tool calls as messages hold them: arguments are objects, ids go by place."""
+    return _numbered(changed_calls(calls, _loaded))
 
 
 def _numbered(calls: list[Json]) -> list[Json]:

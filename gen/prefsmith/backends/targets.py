@@ -20,16 +20,16 @@ from prefsmith.backends.gguf import read_gguf
 from prefsmith.backends.scripted import Scripted
 from prefsmith.backends.scripted import capabilities_of as scripted_capabilities
 from prefsmith.backends.smollm2 import fetched
-from prefsmith.endpoints import Endpoint, Script
+from prefsmith.backends.vllm import local
+from prefsmith.endpoints import Endpoint, Script, Vllm
 from prefsmith.errors import UsageError, did_you_mean
 from prefsmith.records import Backend, Capabilities
 from prefsmith.shelf import shelf
 
-BUILT_IN = ("embedded", "openai", "scripted")
-LATER = ("vllm",)
-"""Targets of the design that are not built yet."""
+BUILT_IN = ("embedded", "openai", "scripted", "vllm")
 OPENAI = Endpoint(urls=[f"https://{OPENAI_HOST}/v1"], key_env="OPENAI_API_KEY")
 SCRIPTED = Endpoint(script=Script())
+IN_PROCESS = Endpoint(vllm=Vllm())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,7 @@ def resolve(model: str, endpoints: Mapping[str, Endpoint]) -> Resolved:
                 f"{model!r}: Azure's addresses are your own; declare `endpoints: azure: {{urls: "
                 "https://NAME.openai.azure.com, azure: {api_version: …}, key_env: …}` in a recipe"
             )
-        if target in LATER:
-            raise UsageError(f"{model!r}: the target {target!r} is not built yet; use an endpoint with urls: instead")
-        endpoint = {"openai": OPENAI, "scripted": SCRIPTED}.get(target)
+        endpoint = {"openai": OPENAI, "scripted": SCRIPTED, "vllm": IN_PROCESS}.get(target)
     if endpoint is None:
         known = did_you_mean(target, {*endpoints, *BUILT_IN})
         raise UsageError(f"{model!r}: there is no target {target!r}; {known}. Declare it under `endpoints:`")
@@ -89,6 +87,10 @@ def resolve(model: str, endpoints: Mapping[str, Endpoint]) -> Resolved:
 
 def _declared(name: str, model: str, endpoint: Endpoint) -> Resolved:
     identity, key = Identity(endpoint.identity or name, model), f"{name}:{model}"
+    if endpoint.vllm is not None:
+        engine = local(name, model, endpoint, identity.target)
+        identity = Identity(identity.target, engine.identity)
+        return Resolved(identity, name, engine.name, engine.key, engine.capabilities, lambda: (Member(engine.make()),))
     if endpoint.script is not None:
         capabilities = scripted_capabilities(endpoint)
         fake = partial(

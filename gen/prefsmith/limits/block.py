@@ -37,6 +37,8 @@ class Block:
     def wait_s(self, now: float, held: Concurrency) -> float:
         if now < self.until:
             return self.until - now
+        if now - self._from >= RAMP_S and not held.storm:
+            return 0.0
         if held.storm:
             # 1, 2, 4, … out after 0, 1, 2, … seconds: refusals are quick, and answers may take minutes.
             next_s = ceil(log2(held.n_out + 1)) * RAMP_S

@@ -6,6 +6,7 @@ Knows no queue and no task: whoever is first in line asks `wait_s`, sends when i
 
 from __future__ import annotations
 
+from collections import deque
 from enum import StrEnum
 from math import inf, isfinite
 from typing import Final, NamedTuple, assert_never
@@ -23,6 +24,12 @@ BURST_S: Final = 1.0
 """The bucket holds what a second brings: together at most 98.7 % of what a sliding minute allows."""
 LONGEST_MINUTE_S: Final = 65.0
 """A quota that takes longer than this to be whole again is no minute's (Groq tells requests of a day)."""
+
+N_RECENT: Final = 100
+STRAY_SHARE: Final = 0.12
+N_STRAY: Final = 2
+"""A refusal without a word on when to come back, while no more than these among the last results are refusals, says
+nothing about the load: proxies and busy schedulers refuse at random. It costs that request a moment and nobody else."""
 
 AGAIN_S: Final = 30.0
 SLOWER: Final = 0.97
@@ -68,6 +75,8 @@ class Limiter:
         self.pace = 1.0
         """The share of `rpm` to use: less than 1 while the server refuses even what it should allow."""
         self._told = False
+        self._recent: deque[bool] = deque(maxlen=N_RECENT)
+        self._n_recent = 0
         self._paced_at = -inf
         self._learnt_at = now
         self.n_ok = self.n_429 = self.n_503 = self.n_failed = self.n_episodes = 0
@@ -105,6 +114,7 @@ class Limiter:
             self._learn(now, quota)
         was_down, was_storm = self.down, self._concurrency.storm
         self._breaker.back(now, outcome is not Outcome.FAILED, ticket.epoch)
+        self._count(outcome)
         match outcome:
             case Outcome.OK | Outcome.REFUSED:
                 self.n_ok += 1
@@ -123,6 +133,11 @@ class Limiter:
             free = outcome in (Outcome.REFUSED, Outcome.LIMITED, Outcome.OVERLOADED)
             cost = n_tokens if n_tokens is not None else 0 if free else ticket.n_tokens
             self._bucket.refund(now, ticket.n_tokens - cost)
+
+    def has_room(self, n: int) -> bool:
+        """For so many more in flight."""
+        held = self._concurrency
+        return held.n_in_flight + n <= held.limit
 
     @property
     def n_in_flight(self) -> int:
@@ -169,6 +184,10 @@ class Limiter:
     def _refused(self, now: float, ticket: Ticket, outcome: Outcome, retry_after_s: float | None) -> None:
         self.n_429 += outcome is Outcome.LIMITED
         self.n_503 += outcome is Outcome.OVERLOADED
+        silent = not self._told and not (retry_after_s is not None and retry_after_s > 0)
+        if silent and self._n_recent <= max(N_STRAY, STRAY_SHARE * len(self._recent)):
+            self._concurrency.failed(ticket.number)
+            return
         # A server that tells its quotas refuses for the rate, not for the number in flight.
         cut = outcome is Outcome.OVERLOADED or not self._told
         first = self._concurrency.refused(now, ticket.number, cut=cut)
@@ -176,6 +195,13 @@ class Limiter:
         if first and not cut and not self._concurrency.storm:
             self._slow_down(now)
         self._block.refused(now, retry_after_s, first)
+
+    def _count(self, outcome: Outcome) -> None:
+        refused = outcome in (Outcome.LIMITED, Outcome.OVERLOADED)
+        if len(self._recent) == N_RECENT:
+            self._n_recent -= self._recent[0]
+        self._recent.append(refused)
+        self._n_recent += refused
 
     def _slow_down(self, now: float) -> None:
         """One refusal is chance; a second within half a minute says that requests travel so unevenly, or others take
