@@ -19,7 +19,7 @@ from prefsmith.judging.leaf import SHOWN
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.known import Known
 from prefsmith.ledger.read import knowns, prompts_of, works
-from prefsmith.prices import NANO, most_nanousd
+from prefsmith.prices import FREE, NANO, most_nanousd
 from prefsmith.records import Json
 from prefsmith.stages import grid
 from prefsmith.stages.calls import Leaf, Plan, Sampled
@@ -57,9 +57,10 @@ class Counted:
 
 def forecast(
     db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], window: int, *,
-    offered: frozenset[int] = frozenset(), start_s: float = 0.0,
+    offered: frozenset[int] = frozenset(), start_s: float = 0.0, in_turn: bool = False,
 ) -> Json:  # fmt: skip
-    """`terms`: by lane; `offered`: prompts that a probe would take; `start_s`: until a session's first request."""
+    """`terms`: by lane; `offered`: prompts that a probe would take; `start_s`: until models are loaded;
+    `in_turn`: they work one after the other."""
     counted = _counted(db, view, terms, offered)
     finished = counted.finished[:: max(1, ceil(len(counted.finished) / MOST_SAMPLED))]
     sample = sample_of(db, view, finished, {lane: t.price for lane, t in terms.items()})
@@ -74,7 +75,7 @@ def forecast(
         "prompts_finished": len(counted.finished),
         "prompts_sampled": len(sample.prompts),
         "stages": [_row(s, one, counted.left[s], terms[s.lane]) for s, one in expected.items()],
-        "total": _total(expected, counted) | _time(expected, counted, terms, window, start_s),
+        "total": _total(expected, counted) | _time(expected, counted, terms, window, start_s, in_turn),
         "usd_at_most": _usd([None if t.price is None else most for t, most in at_most]),
         "probe_usd_at_most": None if any(t.price is None for t, _ in at_most) else counted.offered_nanousd / NANO,
         "pairs": None if per_item is None else round(per_item * n_items),
@@ -192,6 +193,7 @@ def _row(stage: Stage, one: Expected, left: Left, terms: Terms) -> Json:
         "usd": _usd([one.nanousd]),
         "usd_at_most": _usd([None if terms.price is None else left.nanousd]),
         "price_known": terms.price is not None,
+        "free": terms.price == FREE,
         "reply_s": one.reply_s or None,
         "paid": left.n_paid,
         "of": left.n_all,
@@ -222,7 +224,8 @@ def _total(expected: Mapping[Stage, Expected], counted: Counted) -> dict[str, Js
 
 
 def _time(
-    expected: Mapping[Stage, Expected], counted: Counted, terms: Mapping[str, Terms], window: int, start_s: float
+    expected: Mapping[Stage, Expected], counted: Counted, terms: Mapping[str, Terms], window: int, start_s: float,
+    in_turn: bool,
 ) -> dict[str, Json]:  # fmt: skip
     if any(e.n_requests is None or e.wall_s is None for e in expected.values()):
         return {"seconds": None, "bound_by": None}
@@ -233,7 +236,7 @@ def _time(
         loads[stage.lane] = loads.get(stage.lane, Load(0, 0, 0, 0)).beside(
             Load(e.n_requests or 0.0, e.n_tokens, e.wall_s or 0.0, at_once)
         )
-    found = whole(loads, terms, sum(e.reply_s for e in expected.values() if e.n_requests), start_s)
+    found = whole(loads, terms, sum(e.reply_s for e in expected.values() if e.n_requests), start_s, in_turn)
     return {"seconds": found.seconds if found else 0.0, "bound_by": found.bound_by if found else None}
 
 

@@ -61,13 +61,17 @@ def pace(terms: Terms, load: Load) -> Pace:
     return max(ways)
 
 
-def whole(loads: Mapping[str, Load], terms: Mapping[str, Terms], tail_s: float, start_s: float) -> Pace | None:
+def whole(
+    loads: Mapping[str, Load], terms: Mapping[str, Terms], tail_s: float, start_s: float, in_turn: bool
+) -> Pace | None:
     """Of a run, from its start to its last reply; None when nothing is asked. `tail_s`: one reply of each stage."""
     paces = {lane: pace(terms[lane], load) for lane, load in loads.items() if load.n_requests}
     if not paces:
         return None
     slowest = max(paces, key=lambda lane: paces[lane].seconds)
     seconds, bound_by = paces[slowest]
+    if in_turn:
+        seconds = sum(one.seconds for one in paces.values())
     here_s = HERE_S * sum(load.n_requests for load in loads.values())
     if here_s > seconds:
         return Pace(start_s + here_s + tail_s, "this machine's own work for each request")
