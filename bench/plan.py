@@ -1,11 +1,12 @@
 """What `prefsmith plan --probe N` foretells, beside the run that follows: `python bench/plan.py [--only stub rate …]`.
 
     stub      64 at a time, answers after a quarter of a second
-    rate      the same, and 1,200 requests a minute told in the headers
+    rate      the same, and 6,000 requests a minute told in the headers
     embedded  the demo: the bundled model on this machine
 
-A probe of 16 prompts comes first, then one of as many as the plan advises for 15 %, as a user would do. The run is told by the stub's own account, begun anew after the probe; the embedded one by its ledger. Time is that of
-the run's session, from its start to its files.
+A probe of 16 prompts comes first, then one of as many as the plan advises for 15 %, as a user would do. The run is told
+by the stub's own account, begun anew after the probes; the embedded one by its ledger. Time is that of the run's
+session, from its start to its files; of the embedded model it moves with whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ Figures = Mapping[str, float]
 class Sizes(NamedTuple):
     prompts: int = 1000
     latency_s: float = 0.25
-    rpm: int = 1200
-    rpm_prompts: int = 240
+    rpm: int = 6000
+    rpm_prompts: int = 600
     demo_items: int = 300
     probe: int = 16
+    demo_probe: int = 48
 
 
-TINY = Sizes(prompts=80, latency_s=0.05, rpm=6000, rpm_prompts=60, demo_items=30, probe=8)
+TINY = Sizes(prompts=80, latency_s=0.05, rpm=12000, rpm_prompts=60, demo_items=30, probe=8, demo_probe=8)
 DEMO: dict[str, Any] = {
     "prompts": {"path": "demo:tiny"},
     "sample": [{"model": "embedded:tiny", "temperature": [0.3, 0.7, 1.0, 1.3], "n": 2, "max_tokens": 44}],
@@ -67,7 +69,7 @@ def over_stub(folder: Path, sizes: Sizes, n: int, **settings: Any) -> list[Row]:
 def embedded(folder: Path, sizes: Sizes) -> list[Row]:
     demo = {**DEMO, "prompts": {**DEMO["prompts"], "limit": sizes.demo_items}}
     recipe = wrote_recipe(folder / "recipe.json", demo)
-    planned = foretold(recipe, folder / "run", sizes.probe)
+    planned = foretold(recipe, folder / "run", sizes.demo_probe)
     spent(JOB, "run", recipe, folder / "run")
     return list(beside(f"demo, {sizes.demo_items} items", planned, of_last_session(folder / "run")))
 
@@ -75,7 +77,7 @@ def embedded(folder: Path, sizes: Sizes) -> list[Row]:
 def foretold(recipe: Path, folder: Path, n: int) -> Any:
     planned = spent(JOB, "plan", recipe, folder, str(n)).said["planned"]
     if more := planned["probe_advised"]:
-        planned = spent(JOB, "plan", recipe, folder, str(more)).said["planned"]
+        planned = spent(JOB, "plan", recipe, folder, str(more["prompts"])).said["planned"]
     return planned
 
 

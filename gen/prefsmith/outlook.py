@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Mapping
-from math import ceil
+from math import sqrt
 from typing import Final
 
 import orjson
@@ -24,6 +25,8 @@ from prefsmith.summary import ENOUGH_PAIRS
 
 OFFERED: Final = 16
 """Prompts of a probe when nobody says how many: enough to see what an answer takes, at a hundredth of a small run."""
+MOST_PROBED: Final = 4
+"""One in so many prompts, at most, is advised to be probed."""
 SURE: Final = 0.15
 """A forecast that may be further off than this share of the run is worth a larger probe."""
 
@@ -52,16 +55,22 @@ def outlook(
     }
 
 
-def _advised(found: Json) -> int | None:
-    """How many prompts to probe for a forecast that is sure enough; None when it is, or when nobody can say.
-
-    An error shrinks with the square root of what is looked at.
-    """
-    total, n = found["total"], found["prompts_sampled"]
-    off = max(total[name] or 0.0 for name in ("requests_off", "tokens_off", "usd_off"))
-    if off <= SURE or n >= found["prompts"]:
+def _advised(found: Json) -> Json:
+    """How many prompts to probe for a forecast that is sure enough, or as sure as a quarter of the source makes it,
+    and how sure that is; None when it is already, or cannot be made so."""
+    total, n, n_all = found["total"], found["prompts_sampled"], found["prompts"]
+    off = float(max(total[name] or 0.0 for name in ("requests_off", "tokens_off", "usd_off")))
+    n_open = n_all - found["prompts_finished"]
+    if off <= SURE or not n_open:
         return None
-    return min(found["prompts"], ceil(n * (off / SURE) ** 2))
+
+    def off_with(m: int) -> float:
+        """As `expected.error` has it; what a probe finishes is no part of the run any more."""
+        return off * sqrt((1 / m + 1 / (n_all - m)) / (1 / n + 1 / n_open))
+
+    most = max(1, n_all // MOST_PROBED)
+    best = bisect_left(range(1, most), -SURE, key=lambda m: -off_with(m)) + 1
+    return {"prompts": best, "off": off_with(best)} if best > n else None
 
 
 def _budget(purse: Purse | None) -> Json:

@@ -105,8 +105,8 @@ def _offer(p: Json) -> Iterator[str]:
             "the run goes on from their replies"
         )
         return
-    if p["probe_advised"]:
-        yield f"next: --probe {p['probe_advised']} would bring that to about 15%; the run goes on from its replies"
+    if more := p["probe_advised"]:
+        yield f"next: --probe {more['prompts']} would bring that to {more['off']:.0%}; the run goes on from its replies"
 
 
 def _paid(stages: Sequence[Json]) -> str:
