@@ -93,11 +93,15 @@ class Farm:
         texts = prompts_of(prompts)
         return Ran(cost, self._served.stats(), needed(texts, ours=ours), texts, left, log, ours)
 
-    def capped(self, prices: str, usd: float) -> dict[str, Any]:
-        """The part of a recipe that stops it at so much money."""
+    def priced(self, prices: str) -> dict[str, Any]:
+        """The part of a recipe that knows what the stub asks for."""
         table = self._folder / "prices.toml"
         table.write_text(prices)
-        return {"budget": {"usd": usd}, "prices": str(table)}
+        return {"prices": str(table)}
+
+    def capped(self, prices: str, usd: float) -> dict[str, Any]:
+        """The part of a recipe that stops it at so much money."""
+        return {"budget": {"usd": usd}, **self.priced(prices)}
 
     def recipe(self, prompts: Path, concurrency: int, timeout_s: float) -> dict[str, Any]:
         return {

@@ -42,6 +42,14 @@ def run(recipe: Recipe, folder: Path, _: str) -> Counted:
     return {}
 
 
+def plan(recipe: Recipe, folder: Path, n_probe: str) -> Counted:
+    """`prefsmith plan --probe N`."""
+    planned = job.plan_job(recipe, folder, n_probe=int(n_probe), say=lambda text: print(text, file=sys.stderr))
+    if planned["exit"]:
+        raise SystemExit(planned["exit"])
+    return {"planned": planned}
+
+
 def read(recipe: Recipe, folder: Path, _: str) -> Counted:
     """The source into a fresh ledger, as `run` does it first."""
     with Ledger.create(folder) as ledger:
@@ -123,7 +131,7 @@ def _count(ledger: Ledger, table: str) -> int:
 
 
 STEPS: Mapping[str, Callable[[Recipe, Path, str], Counted]] = {
-    f.__name__: f for f in (run, read, export, fake, check, recheck, life, pairs, summary)
+    f.__name__: f for f in (run, plan, read, export, fake, check, recheck, life, pairs, summary)
 }
 
 

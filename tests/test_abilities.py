@@ -263,7 +263,7 @@ def test_plan_tells_what_is_known_and_counts_requests_by_it(tmp_path: Path) -> N
         assert len(server.probes) == n
     told = planned["known_of_models"]["farm:fake"]
     assert "n: one choice a request" in told and "seed: ignored" in told and "temperature: yes" in told
-    assert planned["sampling_requests"] == {"farm:fake": 48}
+    assert planned["stages"][0]["requests"] == 48
 
 
 def thinking(folder: Path, server: Model, **more: Any) -> list[Any]:

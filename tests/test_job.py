@@ -107,13 +107,14 @@ def test_plan_counts_what_the_run_then_asks_and_asks_nothing_itself(tmp_path: Pa
     assert (planned["items"], planned["prompts"], planned["completions_to_sample"]) == (8, 8, 48)
     ran(tmp_path, what)
     n_sampled, n_judged = rows(tmp_path, "SELECT count(sampler), count(judge) FROM call")[0]
-    assert planned["sampling_requests"] == {"farm:fake": n_sampled}
-    assert n_judged <= planned["judge_calls_about"]["rubric-help"] == 48
-    more = plan_job(
-        recipe(tmp_path, sample={"model": "farm:fake", "temperature": [0.4, 1.0], "n": 4}), tmp_path / "out"
-    )
-    assert (more["completions_to_sample"], more["sampling_requests"]) == (16, {"farm:fake": 16})
-    assert plan_job(what, tmp_path / "out")["completions_to_sample"] == 0
+    sample, judge = planned["stages"]
+    assert (sample["model"], sample["requests"]) == ("farm:fake", n_sampled)
+    assert judge["requests"] is None and n_judged <= judge["requests_at_most"] == 48
+    four = recipe(tmp_path, sample={"model": "farm:fake", "temperature": [0.4, 1.0], "n": 4})
+    more = plan_job(four, tmp_path / "out")
+    assert (more["completions_to_sample"], more["stages"][0]["requests"]) == (16, 16)
+    again = plan_job(what, tmp_path / "out")
+    assert again["completions_to_sample"] == again["total"]["requests"] == 0
 
 
 def test_a_run_that_owes_something_still_writes_what_it_has(tmp_path: Path) -> None:

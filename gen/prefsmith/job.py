@@ -7,34 +7,31 @@ before it is used; files are written at the end and can always be written again.
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
-
-import orjson
 
 from prefsmith.abilities import Pool, Say, Use, refusal, remembered
 from prefsmith.engine import Settings
 from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
+from prefsmith.intake import check_columns, prompts_of, same_prompts, selected, tell_set_aside
 from prefsmith.judging.leaf import ModelJudge
 from prefsmith.ledger.ids import digest
-from prefsmith.ledger.ingest import Selection, ingest, stored_stream
+from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.ledger import NAME, Ledger
+from prefsmith.ledger.read import spread
+from prefsmith.outlook import OFFERED, outlook
 from prefsmith.prices import FREE, PriceTable, nanousd_of
 from prefsmith.purse import Billed, Purse, settle
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.session import OnProgress, session
-from prefsmith.sources import CONTROL_TOKENS, Source, open_source
 from prefsmith.stages.build import Resolution, bind, described, resolve
 from prefsmith.stages.calls import Plan
-from prefsmith.stages.forecast import forecast
 from prefsmith.stages.view import View
 from prefsmith.version import VERSION
 
@@ -52,10 +49,10 @@ def run_job(
         say(note)
     pools = _pools(recipe, resolution)
     # Opened before the folder is made: a missing file leaves nothing behind.
-    with _prompts(recipe, folder, pools) as prompts, Ledger.create(folder) as ledger:
-        _same_prompts(ledger, recipe, folder, change, say)
-        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
-        _tell_set_aside(ledger, view.selection, say)
+    with prompts_of(recipe, folder, pools) as prompts, Ledger.create(folder) as ledger:
+        same_prompts(ledger, recipe, folder, change, say)
+        view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
+        tell_set_aside(ledger, view.selection, say)
         _settle(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, view, pools, on_progress, say)
 
@@ -67,7 +64,7 @@ def judge_job(
     """Judge what a folder holds by other judges or rules; samples nothing and needs no generator's key."""
     resolution = resolve(recipe, sampling=False)
     with Ledger.create(folder) as ledger:
-        _same_prompts(ledger, recipe, folder, False, say)
+        same_prompts(ledger, recipe, folder, False, say)
         with Folder(folder) as before:
             kept, selection = before.view.plan, before.view.selection
         pools = _pools(recipe, resolution)
@@ -76,26 +73,44 @@ def judge_job(
         return _carried_out(ledger, recipe, _view(recipe, plan, selection), pools, on_progress, say)
 
 
-def plan_job(recipe: Recipe, folder: Path) -> Json:
-    """What a run would ask, counted by `needed` over every prompt; asks nothing and writes no run."""
+def plan_job(
+    recipe: Recipe, folder: Path, *, n_probe: int = 0, change: bool = False, on_progress: OnProgress | None = None,
+    say: Say = print,
+) -> Json:  # fmt: skip
+    """What a run would ask, counted by `needed` over every prompt, and what it would take. Asks nothing and writes no
+    run, unless `n_probe` says with how many prompts to try it: these are carried out as a session of the run's own
+    folder, which the run goes on from, and `exit` is how that ended."""
     resolution = resolve(recipe)
     pools = _pools(recipe, resolution)
     with ExitStack() as stack:
-        prompts = stack.enter_context(_prompts(recipe, folder, pools))
-        if not (folder / NAME).exists():
+        prompts = stack.enter_context(prompts_of(recipe, folder, pools))
+        if not n_probe and not (folder / NAME).exists():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
         ledger = stack.enter_context(Ledger.create(folder))
-        view = _view(recipe, bind(resolution, ledger), _selected(ledger, recipe, prompts))
-        _check_columns(ledger, view, lambda _: None)
+        if n_probe:
+            same_prompts(ledger, recipe, folder, change, say)
+        view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
+        check_columns(ledger, view, lambda _: None)
         view, known = remembered(ledger, view, pools)
-        planned = {"notes": list(resolution.notes), "items": view.selection.n_items, **forecast(ledger.db, view)}
-        return {**planned, "known_of_models": known} if known else planned
+        probe = spread(ledger.db, view.selection, n_probe or OFFERED)
+        code = _carried_out(ledger, recipe, view, pools, on_progress, say, probe) if n_probe else 0
+        told = {"known_of_models": known} if known else {}
+        return {
+            "notes": list(resolution.notes),
+            **told,
+            **outlook(ledger, recipe, resolution, view, pools, probe, _purse(recipe, ledger)),
+            "probed": n_probe,
+            "exit": code,
+        }
 
 
 def _carried_out(
     ledger: Ledger, recipe: Recipe, view: View, pools: Mapping[str, Pool], on_progress: OnProgress | None, say: Say,
+    only: Selection | None = None,
 ) -> int:  # fmt: skip
-    _check_columns(ledger, view, say)
+    """A session of the view, or of a part of it that stands for it, which writes no files."""
+    check_columns(ledger, view, say)
+    # A part is remembered as a session of the whole: whoever reads the folder then finds what is still owed of it.
     ledger.begin_session(_remember(ledger, recipe, view), VERSION)
     settings = Settings(
         recipe.window,
@@ -106,9 +121,11 @@ def _carried_out(
         recipe.staged,
         recipe.probe,
     )
+    part = view if only is None else _part(ledger, view, only)
     try:
-        code = asyncio.run(session(ledger, view, pools, settings, on_progress, say, _purse(recipe, ledger)))
-        for written in export_into(ledger, ledger.folder, recipe.export) if _to_export(ledger, code, say) else ():
+        code = asyncio.run(session(ledger, part, pools, settings, on_progress, say, _purse(recipe, ledger)))
+        to_export = only is None and _to_export(ledger, code, say)
+        for written in export_into(ledger, ledger.folder, recipe.export) if to_export else ():
             if skipped := ", ".join(f"{n} {why}" for why, n in written.skipped.items()):
                 say(f"{written.path}: left out {skipped}")
     except Exception as e:
@@ -116,6 +133,13 @@ def _carried_out(
         raise
     ledger.end_session(code)
     return code
+
+
+def _part(ledger: Ledger, view: View, only: Selection) -> View:
+    """Under a hash of its own: what is finished of it is no finished span of the whole."""
+    sql = "SELECT hash FROM prompt WHERE id = ?"
+    of = sorted(ledger.db.execute(sql, (p,)).fetchone()[0].hex() for p in only.prompts or ())
+    return View(only, view.plan, digest("view", [view.hash.hex(), of]))
 
 
 def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
@@ -170,77 +194,6 @@ def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
     return not kept
 
 
-def _same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say: Say) -> None:
-    """The same prompts go on, and what differs is told; others need another folder or a word."""
-    if ledger.db.execute("SELECT count(*) FROM session").fetchone()[0] == 0:
-        return
-    with Folder(folder) as before:
-        old = before.recipe
-    if old.prompts.path != recipe.prompts.path and not change:
-        raise UsageError(
-            f"{folder} was run on {old.prompts.path!r}, not {recipe.prompts.path!r}: choose another folder with -o, "
-            "or --change to use other prompts here"
-        )
-    differing = _differences(old.model_dump(mode="json"), recipe.model_dump(mode="json"))
-    say(f"going on in {folder}" + (": " + "; ".join(differing) if differing else ""))
-
-
-def _differences(old: Json, new: Json, place: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(k for k in new if k not in old)]
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{place}.{k}" if place else k)]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [d for i, (a, b) in enumerate(zip(old, new, strict=True)) for d in _differences(a, b, f"{place}.{i}")]
-    return [] if old == new else [f"{place} {_brief(old)} -> {_brief(new)}"]
-
-
-def _brief(value: Json) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-class _Prompts(NamedTuple):
-    """The opened source, None for a standard input that this folder has read before and nobody types again.
-
-    `mapping`: digest of what turns its lines into items.
-    """
-
-    source: Source | None
-    mapping: str
-
-
-@contextmanager
-def _prompts(recipe: Recipe, folder: Path, pools: Mapping[str, Pool]) -> Iterator[_Prompts]:
-    spec = recipe.prompts
-    tokens = CONTROL_TOKENS.union(*(b.capabilities().control_tokens for of in pools.values() for b, _ in of.members))
-    mapping = digest("mapping", [spec.model_dump(mode="json", exclude={"path", "limit"}), sorted(tokens)]).hex()
-    if spec.path == "-" and sys.stdin.isatty() and (folder / NAME).exists():
-        yield _Prompts(None, mapping)
-        return
-    with closing(open_source(spec, frozenset(tokens))) as source:
-        yield _Prompts(source, mapping)
-
-
-def _selected(ledger: Ledger, recipe: Recipe, prompts: _Prompts) -> Selection:
-    """Read the source, or what is not yet read of it."""
-    spec = recipe.prompts
-    if prompts.source is not None:
-        selection = ingest(ledger, prompts.source, prompts.mapping, spec.limit)
-    elif (kept := stored_stream(ledger, prompts.mapping, spec.limit)) is not None:
-        selection = kept
-    else:
-        raise UsageError(f"{ledger.folder} has read no standard input; pipe the prompts in, or name their file")
-    if selection.n_items == 0:
-        reasons = ledger.db.execute(
-            "SELECT reason, count(*), min(line) FROM row WHERE source = ? GROUP BY reason", (selection.source,)
-        ).fetchall()
-        told = ", ".join(f"{n} {why} (first at line {line})" for why, n, line in reasons) or "it is empty"
-        raise UsageError(
-            f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another"
-        )
-    return selection
-
-
 def _view(recipe: Recipe, plan: Plan, selection: Selection) -> View:
     named = [
         selection.hash.hex(),
@@ -261,36 +214,3 @@ def _remember(ledger: Ledger, recipe: Recipe, view: View) -> int:
         "view": view.hash.hex(),
     }
     return ledger.identity("recipe", kept)[0]
-
-
-def _tell_set_aside(ledger: Ledger, selection: Selection, say: Say) -> None:
-    """The first bad rows in words; the summary counts them all."""
-    where = "FROM row WHERE source = ? AND line <= ? AND item IS NULL"
-    chosen = (selection.source, selection.last_line)
-    n = ledger.db.execute(f"SELECT count(*) {where}", chosen).fetchone()[0]
-    for line, why, excerpt in ledger.db.execute(f"SELECT line, reason, excerpt {where} ORDER BY line LIMIT 5", chosen):
-        say(f"set aside line {line}: {why}: {excerpt or ''}"[:160])
-    if n > 5:
-        say(f"set aside {n - 5} more rows; `SELECT line, reason, excerpt FROM row` in {NAME} names them all")
-
-
-def _check_columns(ledger: Ledger, view: View, say: Say) -> None:
-    """A judge that no item can satisfy is an error of the recipe; one that some cannot is told."""
-    where = "FROM row r JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL"
-    chosen = (view.selection.source, view.selection.last_line)
-    for leaf in view.plan.leaves:
-        for name in leaf.needs:
-            have = f"i.{name} IS NOT NULL" if name in ("reference", "category") else "instr(i.columns, ?) > 0"
-            values = chosen if name in ("reference", "category") else (*chosen, f'"{name}":')
-            n = ledger.db.execute(f"SELECT count(*) {where} AND {have}", values).fetchone()[0]
-            if n == 0:
-                how = f"map it (prompts.{name}: COLUMN)" if name in ("reference", "category") else "name a column so"
-                raise UsageError(
-                    f"{leaf.role} {leaf.name!r} needs the column {name!r}, which no item has; {how}, "
-                    "or take another judge"
-                )
-            if n < view.selection.n_items:
-                say(
-                    f"{view.selection.n_items - n} of {view.selection.n_items} items lack {name!r}, which "
-                    f"{leaf.name!r} needs: it gives them no verdict"
-                )

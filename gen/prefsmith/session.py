@@ -26,7 +26,7 @@ from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.progress import Progress
 from prefsmith.purse import Purse
-from prefsmith.records import Message
+from prefsmith.records import Json, Message
 from prefsmith.stages.calls import Plan
 from prefsmith.stages.view import View
 
@@ -91,8 +91,25 @@ async def _phase(
             if ticker and on_progress:
                 ticker.cancel()
                 on_progress(engine.progress)
+        ledger.learn({limits_fact(key): _limits(lane) for key, lane in lanes.items()})
         _tell_end(engine, lanes, settings, code, say)
     return code
+
+
+def limits_fact(key: str) -> str:
+    """The name under which the ledger keeps what was learnt of a model's limits."""
+    return f"limits.{key}"
+
+
+def _limits(lane: Lane[Job]) -> Json:
+    """What a model's endpoints were found to allow, all of them together, where that is less than what is declared."""
+    out: dict[str, Json] = {}
+    for name in ("rpm", "tpm", "concurrency"):
+        can = [getattr(line.backend.capabilities(), name) for line in lane.lines]
+        found = [line.limiter.limit if name == "concurrency" else getattr(line.limiter, name) for line in lane.lines]
+        if None not in found and found != can:
+            out[name] = sum(found)
+    return out
 
 
 def _tell_end(engine: Engine, lanes: Mapping[str, Lane[Job]], settings: Settings, code: int, say: Say) -> None:

@@ -42,6 +42,21 @@ def test_the_backends_bench_sets_the_scripts_beside_the_job() -> None:
     assert "64 at a time: prefsmith / the script with aiohttp" in rows
 
 
+def test_the_plan_bench_sets_what_was_foretold_beside_the_run() -> None:
+    rows = table_of("plan.py", "--tiny", "--only", "stub", "rate")
+    for n in (80, 60):
+        assert rows[f"{n} prompts: finished by probes"] >= 16
+        for what in ("requests", "tokens", "USD", "seconds"):
+            assert rows[f"{n} prompts: {what}, foretold"] > 0 and rows[f"{n} prompts: {what}, of the run"] > 0
+        assert rows[f"{n} prompts: requests, off by"] < 15
+
+
+@pytest.mark.slow
+def test_the_plan_bench_foretells_the_embedded_model() -> None:
+    rows = table_of("plan.py", "--tiny", "--only", "embedded")
+    assert rows["demo, 30 items: requests, off by"] == 0 and rows["demo, 30 items: tokens, off by"] < 30
+
+
 @pytest.mark.slow
 def test_the_backends_bench_fills_its_slots_and_looks_at_memory() -> None:
     rows = table_of("backends.py", "--tiny", "--only", "slots")

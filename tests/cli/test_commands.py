@@ -53,6 +53,18 @@ def test_plan_of_a_finished_run_asks_nothing_and_changes_nothing(place: Path) ->
     assert (place / "out" / "ledger.db").read_bytes() == before
 
 
+def test_plan_offers_a_probe_and_the_run_goes_on_from_it(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text((place / "p.txt").read_text())
+    words = ("plan", *RUN[1:])
+    assert "next: --probe 16 asks the models about 16 prompts (free)" in answered(tmp_path, *words)
+    assert not (tmp_path / "out").exists()
+    told = answered(tmp_path, *words, "--probe", "5")
+    assert "told by the 5 prompts that are finished here, which are spread over the source" in told
+    planned = json.loads(answered(tmp_path, *words, "--json"))
+    assert (planned["prompts_finished"], planned["total"]["requests"]) == (5, 55 * 2)
+    assert json.loads(answered(tmp_path, *RUN, "--json"))["cost"]["n_calls"] == 60 * 2
+
+
 def test_a_whole_run_verifies_and_a_damaged_export_is_4(place: Path, tmp_path: Path) -> None:
     copytree(place, tmp_path, dirs_exist_ok=True)
     report = json.loads(answered(tmp_path, "verify", "out", "--json"))

@@ -41,11 +41,24 @@ def plan(args: Namespace) -> int:
     from prefsmith.cli.flags import recipe_of
 
     recipe, folder = recipe_of(args)
+    from prefsmith.cli.outlook import render
+    from prefsmith.cli.progress import ProgressLine
     from prefsmith.job import plan_job
 
-    planned = plan_job(recipe, folder)
-    emit_json(planned) if args.json else emit("\n".join(outline(planned)))
-    return 0
+    with ProgressLine(sys.stderr) as line:
+        planned = plan_job(
+            recipe,
+            folder,
+            n_probe=args.n_probe,
+            change=args.change,
+            on_progress=None if args.quiet else line.update,
+            say=line.say,
+        )
+    if args.json:
+        emit_json(planned)
+    elif planned["exit"] not in _INTERRUPTED:
+        emit(plain(render(planned)))
+    return int(planned["exit"])
 
 
 def doctor(args: Namespace) -> int:

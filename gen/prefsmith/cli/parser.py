@@ -21,7 +21,7 @@ prefsmith run recipe.yaml              everything; safe to repeat: it goes on wh
 """
 _WORDS = {
     "run": "sample, judge, pair and export; goes on where it stopped",
-    "plan": "what a run would ask; asks nothing",
+    "plan": "what a run would ask and take; asks nothing, or a few prompts with --probe",
     "doctor": "look whether a run can work here: machine, packages, keys, servers, models",
     "judge": "judge a run's completions anew; samples nothing",
     "export": "write a run's pairs for a trainer; asks nothing",
@@ -65,6 +65,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_run(added["run"])
     _add_billed(added["run"])
     _add_run(added["plan"])
+    _add_probe(added["plan"])
     _add_run(added["doctor"])
     _add_judge(added["judge"])
     _add_billed(added["judge"])
@@ -156,6 +157,17 @@ def _add_rest(parser: ArgumentParser) -> None:
     _add_show(parser, 3)
     add("--json", action="store_true", help="the result as JSON on standard output")
     add("--quiet", action="store_true", help="no progress and no summary")
+
+
+def _add_probe(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--probe",
+        dest="n_probe",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="carry out N prompts of the source, in the run's folder, and tell the rest by what they took",
+    )
 
 
 def _add_billed(parser: ArgumentParser) -> None:

@@ -35,12 +35,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rows of a source that a view takes: those up to `last_line` that hold an item."""
+    """The rows of a source that a view takes: those up to `last_line` that hold an item.
+
+    `prompts`: only these of them are opened, with all of their items, for a session that tries a few before the whole;
+    what a recipe remembers has None.
+    """
 
     source: int
     hash: bytes
     last_line: int
     n_items: int
+    prompts: frozenset[int] | None = None
 
 
 def ingest(ledger: Ledger, source: Source, mapping: str, limit: int | None) -> Selection:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
+from math import isqrt
 from typing import Any
 
 import orjson
@@ -32,8 +34,9 @@ def lines_of(db: sqlite3.Connection, view: Selection, after: int = 0) -> Iterato
         "SELECT r.line, i.prompt FROM row r JOIN item i ON i.id = r.item "
         "WHERE r.source = ? AND r.line > ? AND r.line <= ? AND r.reason IS NULL ORDER BY r.line LIMIT 4096"
     )
+    only = view.prompts
     while chunk := db.execute(sql, (view.source, after, view.last_line)).fetchall():
-        yield from chunk
+        yield from chunk if only is None else (one for one in chunk if one[1] in only)
         after = chunk[-1][0]
 
 
@@ -49,6 +52,26 @@ def prompts_of(db: sqlite3.Connection, view: Selection) -> Iterator[list[int]]:
         first = dict(db.execute(sql, (wanted, view.source)))
         if prompts := [prompt for line, prompt in block if first[prompt] == line]:
             yield prompts
+
+
+def spread(db: sqlite3.Connection, view: Selection, n: int) -> Selection:
+    """About `n` prompts that stand for all: one of each of `n` equal parts of the source.
+
+    The first ones would not do: sources are sorted, by subject or by how hard they are. So the source is cut into
+    stretches, and each stretch by the length of its prompts, which is what requests cost by; of a part, the prompt with
+    the least hash is taken: a draw that is the same in every folder and at every time, so that it is paid for once.
+    """
+    sql = (
+        "WITH of AS (SELECT i.prompt AS id, min(r.line) AS line, count(*) AS n_items FROM row r "
+        "JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL GROUP BY 1), "
+        "cut AS (SELECT of.*, p.hash, length(p.messages) AS size, ntile(?) OVER (ORDER BY line) AS stretch "
+        "FROM of JOIN prompt p ON p.id = of.id), "
+        "parts AS (SELECT *, ntile(?) OVER (ORDER BY stretch, size, line) AS part FROM cut) "
+        "SELECT id, n_items FROM (SELECT *, row_number() OVER (PARTITION BY part ORDER BY hash) AS place FROM parts) "
+        "WHERE place = 1"
+    )
+    found = db.execute(sql, (view.source, view.last_line, isqrt(n), n)).fetchall()
+    return replace(view, n_items=sum(k for _, k in found), prompts=frozenset(p for p, _ in found))
 
 
 def works(db: sqlite3.Connection, view: Selection, prompts: Sequence[int]) -> list[Work]:

@@ -1,0 +1,129 @@
+"""What a folder takes in: its source opened and read, held against what it was run on before, told where it lacks.
+
+Everything here happens before a session: nothing is asked yet, and what cannot work is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from prefsmith.abilities import Pool, Say
+from prefsmith.errors import UsageError
+from prefsmith.folder import Folder
+from prefsmith.ledger.ids import digest
+from prefsmith.ledger.ingest import Selection, ingest, stored_stream
+from prefsmith.ledger.ledger import NAME, Ledger
+from prefsmith.recipe import Recipe
+from prefsmith.records import Json
+from prefsmith.sources import CONTROL_TOKENS, Source, open_source
+from prefsmith.stages.view import View
+
+
+def same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say: Say) -> None:
+    """The same prompts go on, and what differs is told; others need another folder or a word."""
+    if ledger.db.execute("SELECT count(*) FROM session").fetchone()[0] == 0:
+        return
+    with Folder(folder) as before:
+        old = before.recipe
+    if old.prompts.path != recipe.prompts.path and not change:
+        raise UsageError(
+            f"{folder} was run on {old.prompts.path!r}, not {recipe.prompts.path!r}: choose another folder with -o, "
+            "or --change to use other prompts here"
+        )
+    differing = _differences(old.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    say(f"going on in {folder}" + (": " + "; ".join(differing) if differing else ""))
+
+
+def _differences(old: Json, new: Json, place: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(k for k in new if k not in old)]
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{place}.{k}" if place else k)]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [d for i, (a, b) in enumerate(zip(old, new, strict=True)) for d in _differences(a, b, f"{place}.{i}")]
+    return [] if old == new else [f"{place} {_brief(old)} -> {_brief(new)}"]
+
+
+def _brief(value: Json) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+class Prompts(NamedTuple):
+    """The opened source, None for a standard input that this folder has read before and nobody types again.
+
+    `mapping`: digest of what turns its lines into items.
+    """
+
+    source: Source | None
+    mapping: str
+
+
+@contextmanager
+def prompts_of(recipe: Recipe, folder: Path, pools: Mapping[str, Pool]) -> Iterator[Prompts]:
+    spec = recipe.prompts
+    tokens = CONTROL_TOKENS.union(*(b.capabilities().control_tokens for of in pools.values() for b, _ in of.members))
+    mapping = digest("mapping", [spec.model_dump(mode="json", exclude={"path", "limit"}), sorted(tokens)]).hex()
+    if spec.path == "-" and sys.stdin.isatty() and (folder / NAME).exists():
+        yield Prompts(None, mapping)
+        return
+    with closing(open_source(spec, frozenset(tokens))) as source:
+        yield Prompts(source, mapping)
+
+
+def selected(ledger: Ledger, recipe: Recipe, prompts: Prompts) -> Selection:
+    """Read the source, or what is not yet read of it."""
+    spec = recipe.prompts
+    if prompts.source is not None:
+        selection = ingest(ledger, prompts.source, prompts.mapping, spec.limit)
+    elif (kept := stored_stream(ledger, prompts.mapping, spec.limit)) is not None:
+        selection = kept
+    else:
+        raise UsageError(f"{ledger.folder} has read no standard input; pipe the prompts in, or name their file")
+    if selection.n_items == 0:
+        reasons = ledger.db.execute(
+            "SELECT reason, count(*), min(line) FROM row WHERE source = ? GROUP BY reason", (selection.source,)
+        ).fetchall()
+        told = ", ".join(f"{n} {why} (first at line {line})" for why, n, line in reasons) or "it is empty"
+        raise UsageError(
+            f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another"
+        )
+    return selection
+
+
+def tell_set_aside(ledger: Ledger, selection: Selection, say: Say) -> None:
+    """The first bad rows in words; the summary counts them all."""
+    where = "FROM row WHERE source = ? AND line <= ? AND item IS NULL"
+    chosen = (selection.source, selection.last_line)
+    n = ledger.db.execute(f"SELECT count(*) {where}", chosen).fetchone()[0]
+    for line, why, excerpt in ledger.db.execute(f"SELECT line, reason, excerpt {where} ORDER BY line LIMIT 5", chosen):
+        say(f"set aside line {line}: {why}: {excerpt or ''}"[:160])
+    if n > 5:
+        say(f"set aside {n - 5} more rows; `SELECT line, reason, excerpt FROM row` in {NAME} names them all")
+
+
+def check_columns(ledger: Ledger, view: View, say: Say) -> None:
+    """A judge that no item can satisfy is an error of the recipe; one that some cannot is told."""
+    where = "FROM row r JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL"
+    chosen = (view.selection.source, view.selection.last_line)
+    for leaf in view.plan.leaves:
+        for name in leaf.needs:
+            have = f"i.{name} IS NOT NULL" if name in ("reference", "category") else "instr(i.columns, ?) > 0"
+            values = chosen if name in ("reference", "category") else (*chosen, f'"{name}":')
+            n = ledger.db.execute(f"SELECT count(*) {where} AND {have}", values).fetchone()[0]
+            if n == 0:
+                how = f"map it (prompts.{name}: COLUMN)" if name in ("reference", "category") else "name a column so"
+                raise UsageError(
+                    f"{leaf.role} {leaf.name!r} needs the column {name!r}, which no item has; {how}, "
+                    "or take another judge"
+                )
+            if n < view.selection.n_items:
+                say(
+                    f"{view.selection.n_items - n} of {view.selection.n_items} items lack {name!r}, which "
+                    f"{leaf.name!r} needs: it gives them no verdict"
+                )
