@@ -56,6 +56,13 @@ def test_a_hung_engine_is_noticed_and_every_request_answered_as_before(engine: L
     assert len(engines()) == 1
 
 
+def test_a_closed_engine_can_be_opened_again_and_answers_as_before(engine: Loop, expected: list[list[str]]) -> None:
+    engine.run(engine.backend.close())
+    assert engines() == {}
+    engine.run(engine.backend.open((), 0))
+    assert [texts(r) for r in engine.send_all(*REQUESTS)] == expected
+
+
 def test_the_prompt_that_kills_the_engine_is_found_and_the_others_are_answered(
     open_engine: Callable[..., Loop],
 ) -> None:

@@ -26,7 +26,7 @@ def copy_of(folder: Path, place: Path) -> Path:
 
 def test_the_built_in_target_is_an_engine_in_this_process() -> None:
     resolved = resolve(f"vllm:{TINY}", {})
-    assert isinstance(resolved.make(), VllmInProcess)
+    assert isinstance(resolved.make()[0].backend, VllmInProcess)
     assert resolved.identity.target == "vllm"
     assert resolved.wire_model == "tiny"
     assert resolve("vllm:Qwen/Qwen3-8B", {}).identity.model == "Qwen/Qwen3-8B"
@@ -34,7 +34,7 @@ def test_the_built_in_target_is_an_engine_in_this_process() -> None:
 
 def test_serve_is_a_server_of_our_own() -> None:
     resolved = resolve(f"local:{TINY}", {"local": Endpoint(vllm=Vllm(mode="serve"))})
-    assert isinstance(resolved.make(), VllmServer)
+    assert isinstance(resolved.make()[0].backend, VllmServer)
     assert resolved.identity.model == identity()
 
 
@@ -136,7 +136,7 @@ def test_one_lane_of_requests_keeps_every_engine_busy() -> None:
 
     assert concurrency(vllm=Vllm()) == 256
     assert concurrency(vllm=Vllm(args={"max_num_seqs": 100}, gpus=[[0], [1]])) == 200
-    assert concurrency(vllm=Vllm(args={"max_num_seqs": 100}), concurrency=7) == 7
+    assert concurrency(vllm=Vllm(args={"max_num_seqs": 100}), limits={"concurrency": 7}) == 7
 
 
 def test_the_tokenizers_own_special_tokens_are_control_tokens() -> None:

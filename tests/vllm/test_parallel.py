@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from tests.vllm.conftest import Loop, asked, endpoint_of, texts, until
 
 from prefsmith.backends.vllm.children import engines
@@ -31,10 +33,22 @@ def test_two_engines_answer_as_one_and_one_works_on_when_the_other_is_killed(
         return [texts(r) for r in replies]
 
     assert engine.run(hit()) == expected
+    engine.run(engine.backend.close())
 
 
-def test_data_parallel_is_passed_through(open_engine: Callable[..., Loop]) -> None:
-    engine = open_engine(endpoint_of(args={"data_parallel_size": 2, "max_num_seqs": 8}))
-    assert {c.name for c in engines().values()} >= {"EngineCore_DP0", "EngineCore_DP1"}
+@pytest.mark.parametrize(
+    ("args", "processes"),
+    [
+        ({"data_parallel_size": 2}, {"EngineCore_DP0", "EngineCore_DP1"}),
+        ({"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}, {"EngineCore"}),
+    ],
+)
+def test_parallel_arguments_are_passed_through(
+    open_engine: Callable[..., Loop], args: dict[str, Any], processes: set[str]
+) -> None:
+    engine = open_engine(endpoint_of(args=args | {"max_num_seqs": 8}))
+    assert {c.name for c in engines().values()} >= processes
     together, apart = engine.send_all(*REQUESTS), [engine.send(r) for r in REQUESTS[:5]]
     assert [texts(r) for r in together[:5]] == [texts(r) for r in apart]
+    engine.run(engine.backend.close())
+    assert engines() == {}

@@ -44,18 +44,19 @@ class _Managed:
         self._checkpoint, self._vllm = checkpoint, vllm
         self._capabilities = capabilities
         self._engines = engines
-        name = f"{endpoint}:{checkpoint.name}"
-        self._supervised = Supervised(engines, name=name, stall_s=vllm.stall_s)
-        self._opened = False
+        self._supervised: Supervised | None = None
+        self._n_restarts = 0
 
     async def open(self, longest: Sequence[tuple[Message, ...]], extra_tokens: int) -> None:
         # A prompt that is too long is closed by itself, with its reason; the others need not wait for it.
         del longest, extra_tokens
-        if not self._opened:
+        if self._supervised is None:
             named = f"{self._checkpoint.model} ({len(self._engines)} engines)" if len(self._engines) > 1 else ""
             print(f"vLLM {arguments.installed()} loads {named or self._checkpoint.model}", file=sys.stderr)
+            # A new one each time: in a staged run a model has more than one turn.
+            name = f"{self.endpoint}:{self._checkpoint.name}"
+            self._supervised = Supervised(self._engines, name=name, stall_s=self._vllm.stall_s)
             await self._supervised.open()
-            self._opened = True
             self._capabilities = replace(self._capabilities, n_ctx_tokens=self._engines[0].n_ctx_tokens)
 
     def capabilities(self) -> Capabilities:
@@ -74,23 +75,29 @@ class _Managed:
 
     @property
     def n_restarts(self) -> int:
-        return self._supervised.n_restarts
+        """Engines that were started again after they died or hung."""
+        return self._n_restarts + (self._supervised.n_restarts if self._supervised else 0)
 
     async def send(self, request: Request) -> Reply:
-        if not self._opened:
+        return await self._open().send(request)
+
+    def _open(self) -> Supervised:
+        if self._supervised is None:
             raise RuntimeError("a backend is opened before it sends")
-        return await self._supervised.send(request)
+        return self._supervised
 
     async def sleep(self, level: int = 1) -> None:
         """Give the devices' memory back; requests wait until `wake`. Returns when nothing is in flight any more."""
-        await self._supervised.sleep(level)
+        await self._open().sleep(level)
 
     async def wake(self) -> None:
-        await self._supervised.wake()
+        await self._open().wake()
 
     async def close(self) -> None:
-        self._opened = False
-        await self._supervised.close()
+        supervised, self._supervised = self._supervised, None
+        if supervised is not None:
+            await supervised.close()
+            self._n_restarts += supervised.n_restarts
 
 
 def _devices(vllm: Vllm) -> list[list[int] | None]:
