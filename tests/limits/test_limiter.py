@@ -213,6 +213,12 @@ steps = st.lists(
 )
 
 
+def test_a_quota_of_less_than_one_a_minute_is_none() -> None:
+    it = limiter()
+    it.back(NOW, it.sent(NOW, 0), Outcome.OK, quota=Quota(rpm=1e-300, tpm=1e-310))
+    assert (it.rpm, it.tpm) == (None, None) and it.wait_s(NOW, 1.0) == 0
+
+
 @given(st.integers(1, 6), st.booleans(), st.none() | st.floats(1.0, 1e6), steps)
 @settings(deadline=None)
 def test_whatever_comes_back_the_limit_holds_and_a_request_gets_through_in_the_end(

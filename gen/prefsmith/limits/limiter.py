@@ -236,7 +236,7 @@ class Limiter:
 
 
 def _of_a_minute(allowed: float | None, reset_s: float | None) -> float | None:
-    if allowed is None or not isfinite(allowed) or allowed <= 0:
+    if allowed is None or not isfinite(allowed) or allowed < 1:
         return None
     return None if reset_s is not None and reset_s > LONGEST_MINUTE_S else allowed
 
