@@ -16,7 +16,8 @@ import pytest
 import yaml
 from runs import RUBRIC, count, described_run, logged, rows
 
-from prefsmith.errors import UsageError
+import prefsmith
+from prefsmith.errors import BudgetReached, UsageError
 from prefsmith.job import run_job
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.verify import verify
@@ -84,6 +85,12 @@ def test_a_budget_in_tokens_counts_all_models_and_needs_no_price(tmp_path: Path)
     whole["budget"] = {"tokens": 4_000_000}
     assert run_job(Recipe.model_validate(whole), tmp_path / "out") == 0
     assert count(tmp_path, "verdict") == 240
+
+
+def test_a_reached_budget_is_an_error_of_its_own_in_python(tmp_path: Path) -> None:
+    whole = described_run(tmp_path, 60, RUBRIC, budget={"tokens": 40_000})
+    with pytest.raises(BudgetReached, match="run again with a larger one"):
+        prefsmith.run(Recipe.model_validate(whole), tmp_path / "out")
 
 
 def test_a_model_without_a_price_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

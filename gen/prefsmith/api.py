@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from prefsmith.errors import ProviderError
+from prefsmith.errors import BUDGET_REACHED, BudgetReached, ProviderError
 from prefsmith.export import write
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
@@ -49,7 +49,7 @@ def run(recipe: Recipe, folder: str | Path | None = None) -> Run:
     """Carry a recipe out, or go on with it, in `folder` (by default runs/ and the prompts' name).
 
     Works inside a running event loop, in a thread of its own. Raises PrefsmithError: ProviderError when calls are still
-    owed, KeyboardInterrupt when it was interrupted.
+    owed, BudgetReached when the budget is used up; KeyboardInterrupt when it was interrupted.
     """
     place = Path(folder) if folder is not None else run_folder(recipe.prompts.path)
     try:
@@ -61,6 +61,8 @@ def run(recipe: Recipe, folder: str | Path | None = None) -> Run:
             code = pool.submit(_carried_out, recipe, place).result()
     if code == ProviderError.exit_code:
         raise ProviderError(f"calls are still owed in {place}; run again to go on")
+    if code == BUDGET_REACHED:
+        raise BudgetReached(f"the budget of {place} is reached; run again with a larger one to go on")
     if code:
         raise KeyboardInterrupt
     return Run(place)

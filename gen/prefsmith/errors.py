@@ -2,6 +2,7 @@
 
     PrefsmithError                1   a bug, unless a branch below says otherwise
     ├── UsageError                2   the command line, the recipe, the input, a newer schema
+    ├── BudgetReached             3   the budget is used up; run again with a larger one to go on
     ├── ThresholdFailed           4   a threshold of the user, or `verify`, did not hold
     ├── ProviderError             5   a provider is down or refuses us; run again to go on
     ├── MachineError              6   this machine: disk full, read-only, folder in use
@@ -31,6 +32,10 @@ class PrefsmithError(Exception):
 
 class UsageError(PrefsmithError):
     exit_code = 2
+
+
+class BudgetReached(PrefsmithError):
+    exit_code = BUDGET_REACHED
 
 
 class ThresholdFailed(PrefsmithError):
