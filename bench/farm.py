@@ -113,22 +113,12 @@ class Farm:
             "window": max(512, concurrency),
             "export": ["trl"],
             # Every request of the account is one of the work.
-            **({"probe": False} if _knows("probe") else {}),
+            "probe": False,
         }
 
     def endpoint(self, concurrency: int, timeout_s: float = 600.0, **limits: int) -> dict[str, Any]:
-        told: dict[str, Any] = {"urls": [self._served.url], "key_env": KEY_ENV, "timeout_s": timeout_s}
-        if _knows("limits"):
-            return told | {"limits": {"concurrency": concurrency, **limits}}
-        return told | {"concurrency": concurrency}
-
-
-def _knows(word: str) -> bool:
-    """Whether this version has it: before `limits:`, an endpoint had a number of slots alone."""
-    from prefsmith.endpoints import Endpoint
-    from prefsmith.recipe import Recipe
-
-    return word in Endpoint.model_fields or word in Recipe.model_fields
+        told = {"urls": [self._served.url], "key_env": KEY_ENV, "timeout_s": timeout_s}
+        return told | {"limits": {"concurrency": concurrency, **limits}}
 
 
 def _wait_for(child: subprocess.Popen[str], log: Path, n_lines: int) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from prefsmith.recipe import Recipe
-
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
@@ -86,7 +84,7 @@ def test_the_backends_bench_measures_known_and_hidden_limits() -> None:
     assert rows["6,000,000 tokens a minute: heavy / light"] > 0
 
 
-@pytest.mark.skipif("budget" not in Recipe.model_fields, reason="this version has no budget")
+@pytest.mark.slow
 def test_the_backends_bench_adds_a_killed_run_to_the_same_bill() -> None:
     rows = table_of("backends.py", "--tiny", "--only", "budget")
     for what in ("undisturbed", "killed -9 half-way"):
