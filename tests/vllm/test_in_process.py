@@ -221,26 +221,6 @@ def test_a_cancelled_request_leaves_nothing_in_the_engine(engine: Loop) -> None:
     assert engine.send(asked()).choices
 
 
-def test_nothing_is_answered_between_sleep_and_wake_and_nothing_is_lost(engine: Loop) -> None:
-    requests = [asked(p, n=2, seed=i, temperature=1.5) for i, p in enumerate(PROMPTS)]
-    expected = [texts(r) for r in engine.send_all(*requests)]
-
-    async def slept() -> list[list[str]]:
-        backend = engine.backend
-        early = [asyncio.create_task(backend.send(r)) for r in requests[:6]]
-        await asyncio.sleep(0)
-        await backend.sleep()
-        assert all(t.done() for t in early)
-        assert await llm(engine).is_sleeping()
-        late = [asyncio.create_task(backend.send(r)) for r in requests[6:]]
-        await asyncio.sleep(0.5)
-        assert not any(t.done() for t in late)
-        await backend.wake()
-        return [texts(r) for r in await asyncio.gather(*early, *late)]
-
-    assert engine.run(slept()) == expected
-
-
 def test_the_engine_does_not_hear_ctrl_c(engine: Loop) -> None:
     engine.send(asked())
     for pid in engines():

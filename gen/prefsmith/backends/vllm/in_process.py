@@ -30,23 +30,32 @@ _DEFAULTS: Mapping[str, str] = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    # Said at each start of an engine, about vLLM's own use of torch.
+    "PYTHONWARNINGS": "ignore::FutureWarning:vllm.triton_utils.dispatcher",
 }
 """Standard output is ours, and nobody is told what is run here."""
 
 
 class InProcess:
     def __init__(
-        self, model: str, name: str, vllm: Vllm, adapters: Mapping[str, Path], gpus: Sequence[int] | None
+        self,
+        model: str,
+        name: str,
+        vllm: Vllm,
+        adapters: Mapping[str, Path],
+        gpus: Sequence[int] | None,
+        *,
+        thinks: bool,
     ) -> None:
-        """`model`: a folder or a hub's name; `name`: what requests call it."""
+        """`model`: a folder or a hub's name; `name`: what requests call it; `thinks`: see Talk."""
         self._model, self._name, self._vllm, self._adapters = model, name, vllm, adapters
+        self._thinks = thinks
         self._args = arguments.for_engine(model, vllm, list(adapters.values()), gpus)
         self._llm: Any = None
         self._talk: Talk | None = None
         self._lora: dict[str, LoRARequest | None] = {}
         self._ids = itertools.count()
         self._n_done = 0
-        self._slept_at = 0
 
     @property
     def n_ctx_tokens(self) -> int | None:
@@ -60,7 +69,7 @@ class InProcess:
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         try:
             await children.started(self._make)
-            self._talk = Talk(self._llm, self._vllm.args)
+            self._talk = Talk(self._llm, self._vllm.args, self._thinks)
             self._lora = {self._name: None}
             for i, (name, folder) in enumerate(self._adapters.items(), 1):
                 self._lora[name] = await self._loaded(name, i, folder)
@@ -103,8 +112,9 @@ class InProcess:
 
         out: Any = None
         try:
-            prompt, params = talk.asked(request)
-            answers = llm.generate(prompt, params, f"{next(self._ids)}", lora_request=self._adapter(request.model))
+            prompt, params, options = talk.asked(request)
+            adapter = self._adapter(request.model)
+            answers = llm.generate(prompt, params, f"{next(self._ids)}", lora_request=adapter, **options)
             async for answer in answers:
                 out = answer  # one alone: only the final one is asked for
         except CallFailed:
@@ -147,22 +157,9 @@ class InProcess:
 
     async def stop(self, wait_s: float) -> None:
         llm, self._llm, self._talk = self._llm, None, None
-        if llm is not None:
-            await asyncio.to_thread(llm.shutdown, wait_s)
-
-    async def sleep(self, level: int) -> None:
-        if self._llm is not None:
-            await self._llm.sleep(level, "wait")
-            self._slept_at = level
-
-    async def wake(self) -> None:
-        llm = self._llm
-        if llm is None or llm.errored:
-            raise Died
-        if self._slept_at == 2:
-            # The weights are gone at this level; without the middle step the model talks nonsense (vLLM issue 29341).
-            await llm.wake_up(["weights"])
-            await llm.collective_rpc("reload_weights")
-            await llm.wake_up(["kv_cache"])
-        else:
-            await llm.wake_up()
+        if llm is None:
+            return
+        if llm.output_handler is not None:
+            # It would take the end of the engine for its death, and log a traceback.
+            llm.output_handler.cancel()
+        await asyncio.to_thread(llm.shutdown, wait_s)

@@ -14,6 +14,7 @@ import orjson
 
 from prefsmith.backends import wire
 from prefsmith.backends.files import folder_sha256
+from prefsmith.backends.probe import Declared
 from prefsmith.backends.vllm import arguments
 from prefsmith.backends.vllm.backend import Checkpoint, VllmInProcess, VllmServer
 from prefsmith.endpoints import Endpoint, Vllm
@@ -63,7 +64,13 @@ def local(endpoint_name: str, model: str, endpoint: Endpoint, target: str) -> Lo
         f"{endpoint_name}:{base}",
         capabilities,
         partial(
-            kind, target=target, endpoint=endpoint_name, checkpoint=checkpoint, vllm=vllm, capabilities=capabilities
+            kind,
+            target=target,
+            endpoint=endpoint_name,
+            checkpoint=checkpoint,
+            vllm=vllm,
+            capabilities=capabilities,
+            declared=_declared(endpoint, vllm, where),
         ),
     )
 
@@ -125,7 +132,18 @@ def _capabilities(endpoint: Endpoint, vllm: Vllm, folder: Path | None) -> Capabi
         endpoint.n_per_request,
         concurrency,
         control_tokens=_control_tokens(folder) if folder else (),
+        rpm=limits.rpm,
+        tpm=limits.tpm,
     )
+
+
+def _declared(endpoint: Endpoint, vllm: Vllm, where: str) -> Declared:
+    """What every model of this vLLM can do (tests/vllm asks the real one), so that nobody has to ask it."""
+    can = endpoint.can
+    if (can.n, can.temperature, can.logprobs, can.seed) != (None, None, None, None):
+        raise UsageError(f"{where}: what vLLM can do is known; under `can:` only `reasoning` has a meaning here")
+    parsed = "reasoning" if vllm.args.get("reasoning_parser") else "none"
+    return Declared(n=True, temperature=True, logprobs=True, seed=True, reasoning=can.reasoning or parsed, sure=True)
 
 
 def _control_tokens(folder: Path) -> tuple[str, ...]:
