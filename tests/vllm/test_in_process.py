@@ -178,7 +178,15 @@ def test_what_does_not_fit_the_context_is_final(engine: Loop, text: str, max_tok
 def test_the_context_is_known_once_the_engine_is_open(engine: Loop) -> None:
     assert engine.backend.capabilities().n_ctx_tokens == 512
     assert engine.backend.facts()["vllm"] == "0.32.0+cpu"
+    can = "n: yes, temperature: yes, logprobs: yes, seed: yes, cap: max_tokens, thoughts: none seen"
+    assert engine.backend.facts()["can"] == can
     assert "<|end|>" in engine.backend.capabilities().control_tokens
+
+
+def test_an_engine_gets_the_batch_sizes_of_the_offline_class_and_enough_requests_to_fill_them(engine: Loop) -> None:
+    assert llm(engine).vllm_config.scheduler_config.max_num_seqs == 256
+    assert llm(engine).vllm_config.scheduler_config.max_num_batched_tokens == 4096
+    assert engine.backend.capabilities().concurrency == 320
 
 
 def test_a_schema_that_no_grammar_can_hold_is_a_bad_request(engine: Loop) -> None:

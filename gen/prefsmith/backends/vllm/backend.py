@@ -27,6 +27,11 @@ class Checkpoint:
     adapters: Mapping[str, Path]
 
 
+def enough(n_seqs: int) -> int:
+    """Requests in flight that keep an engine full: some must wait in it when others end."""
+    return min(65536, n_seqs + n_seqs // 4)
+
+
 class _Managed:
     """Backend over engines that are equal but for their devices."""
 
@@ -39,12 +44,13 @@ class _Managed:
         vllm: Vllm,
         capabilities: Capabilities,
         declared: Declared,
+        limited: bool,
         engines: Sequence[InProcess] | Sequence[Served],
     ) -> None:
         self.target = target
         self.endpoint = endpoint
         self._checkpoint, self._vllm = checkpoint, vllm
-        self._capabilities, self._declared = capabilities, declared
+        self._capabilities, self._declared, self._limited = capabilities, declared, limited
         self._engines = engines
         self._supervised: Supervised | None = None
         self._n_restarts = 0
@@ -60,6 +66,8 @@ class _Managed:
             self._supervised = Supervised(self._engines, name=name, stall_s=self._vllm.stall_s)
             await self._supervised.open()
             self._capabilities = replace(self._capabilities, n_ctx_tokens=self._engines[0].n_ctx_tokens)
+            if not self._limited and (n_seqs := sum(engine.n_seqs or 0 for engine in self._engines)):
+                self._capabilities = replace(self._capabilities, concurrency=enough(n_seqs))
 
     def capabilities(self) -> Capabilities:
         return self._capabilities
@@ -106,13 +114,13 @@ class VllmInProcess(_Managed):
 
     def __init__(
         self, *, target: str, endpoint: str, checkpoint: Checkpoint, vllm: Vllm, capabilities: Capabilities,
-        declared: Declared,
+        declared: Declared, limited: bool,
     ) -> None:  # fmt: skip
         model, name, adapters = checkpoint.model, checkpoint.name, checkpoint.adapters
         thinks = declared.reasoning == "think"
         super().__init__(
             target=target, endpoint=endpoint, checkpoint=checkpoint, vllm=vllm, capabilities=capabilities,
-            declared=declared,
+            declared=declared, limited=limited,
             engines=[InProcess(model, name, vllm, adapters, ids, thinks=thinks) for ids in _devices(vllm)],
         )  # fmt: skip
 
@@ -126,13 +134,13 @@ class VllmServer(_Managed):
 
     def __init__(
         self, *, target: str, endpoint: str, checkpoint: Checkpoint, vllm: Vllm, capabilities: Capabilities,
-        declared: Declared,
+        declared: Declared, limited: bool,
     ) -> None:  # fmt: skip
         model, name, adapters = checkpoint.model, checkpoint.name, checkpoint.adapters
         self.servers = [Served(model, name, vllm, adapters, ids, capabilities, declared) for ids in _devices(vllm)]
         super().__init__(
             target=target, endpoint=endpoint, checkpoint=checkpoint, vllm=vllm, capabilities=capabilities,
-            declared=declared, engines=self.servers,
+            declared=declared, limited=limited, engines=self.servers,
         )  # fmt: skip
 
     async def close(self) -> None:

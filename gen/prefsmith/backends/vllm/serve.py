@@ -72,7 +72,9 @@ class Served:
         self._client: OpenAICompatible | None = None
         self._log: Path | None = None
         self._port = 0
+        # A server tells neither; what is too long comes back as a 400.
         self.n_ctx_tokens: int | None = None
+        self.n_seqs: int | None = None
 
     @property
     def pid(self) -> int | None:
