@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from prefsmith.backends.failures import from_status, redacted
 from prefsmith.backends.vllm import arguments, children
@@ -34,6 +34,7 @@ _DEFAULTS: Mapping[str, str] = {
     "PYTHONWARNINGS": "ignore::FutureWarning:vllm.triton_utils.dispatcher",
 }
 """Standard output is ours, and nobody is told what is run here."""
+_GONE_S: Final = 30.0
 
 
 class InProcess:
@@ -177,4 +178,13 @@ class InProcess:
         if llm.output_handler is not None:
             # It would take the end of the engine for its death, and log a traceback.
             llm.output_handler.cancel()
-        await asyncio.to_thread(llm.shutdown, wait_s)
+        await asyncio.to_thread(_shut, llm, wait_s)
+
+
+def _shut(llm: Any, wait_s: float) -> None:
+    """vLLM 0.32 kills an engine that takes longer and does not wait for its end, nor for the device's memory."""
+    manager = getattr(getattr(llm.engine_core, "resources", None), "engine_manager", None)
+    processes = [*getattr(manager, "processes", ())]
+    llm.shutdown(wait_s)
+    for process in processes:
+        process.join(_GONE_S)
