@@ -239,7 +239,7 @@ def test_what_run_would_refuse_is_a_problem_of_the_recipe(told: Callable[..., tu
     words = ("p.jsonl", "--gen", "scripted:x", "--n", "2", "--judge", "rubrik-help", "--judge-model", "scripted:j")
     code, said = told(*words)
     assert code == 2
-    assert "problem  recipe: judge: there is no grader or judge 'rubrik-help'" in said
+    assert "problem  recipe: --judge --judge-model: judge.0.use: there is no grader or judge 'rubrik-help'" in said
     (tmp_path / "mine.toml").write_text("[openai.models]\na = {}\n")
     code, said = told("--prices", "mine.toml")
     assert code == 2

@@ -28,6 +28,7 @@ FLOORS = {
         "progress",
         "version",
         "document",
+        "origins",
         "merge",
         "prices",
     ),

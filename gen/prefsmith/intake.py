@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from prefsmith.abilities import Pool, Say
-from prefsmith.errors import UsageError
+from prefsmith.errors import UsageError, at
 from prefsmith.folder import Folder
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection, ingest, stored_stream
@@ -72,7 +72,9 @@ def prompts_of(recipe: Recipe, folder: Path, pools: Mapping[str, Pool]) -> Itera
     if spec.path == "-" and sys.stdin.isatty() and (folder / NAME).exists():
         yield Prompts(None, mapping)
         return
-    with closing(open_source(spec, frozenset(tokens))) as source:
+    with at("prompts"):
+        source = open_source(spec, frozenset(tokens))
+    with closing(source):
         yield Prompts(source, mapping)
 
 
@@ -80,7 +82,8 @@ def selected(ledger: Ledger, recipe: Recipe, prompts: Prompts) -> Selection:
     """Read the source, or what is not yet read of it."""
     spec = recipe.prompts
     if prompts.source is not None:
-        selection = ingest(ledger, prompts.source, prompts.mapping, spec.limit)
+        with at("prompts"):
+            selection = ingest(ledger, prompts.source, prompts.mapping, spec.limit)
     elif (kept := stored_stream(ledger, prompts.mapping, spec.limit)) is not None:
         selection = kept
     else:
@@ -91,7 +94,8 @@ def selected(ledger: Ledger, recipe: Recipe, prompts: Prompts) -> Selection:
         ).fetchall()
         told = ", ".join(f"{n} {why} (first at line {line})" for why, n, line in reasons) or "it is empty"
         raise UsageError(
-            f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another"
+            f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another",
+            ("prompts",),
         )
     return selection
 
@@ -111,7 +115,7 @@ def check_columns(ledger: Ledger, view: View, say: Say) -> None:
     """A judge that no item can satisfy is an error of the recipe; one that some cannot is told."""
     where = "FROM row r JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL"
     chosen = (view.selection.source, view.selection.last_line)
-    for leaf in view.plan.leaves:
+    for i, leaf in enumerate(view.plan.leaves):
         for name in leaf.needs:
             have = f"i.{name} IS NOT NULL" if name in ("reference", "category") else "instr(i.columns, ?) > 0"
             values = chosen if name in ("reference", "category") else (*chosen, f'"{name}":')
@@ -120,7 +124,8 @@ def check_columns(ledger: Ledger, view: View, say: Say) -> None:
                 how = f"map it (prompts.{name}: COLUMN)" if name in ("reference", "category") else "name a column so"
                 raise UsageError(
                     f"{leaf.role} {leaf.name!r} needs the column {name!r}, which no item has; {how}, "
-                    "or take another judge"
+                    "or take another judge",
+                    ("judge", i),
                 )
             if n < view.selection.n_items:
                 say(

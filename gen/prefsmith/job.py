@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from prefsmith.abilities import Pool, Say, Use, refusal, remembered
 from prefsmith.engine import Settings
-from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError
+from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError, at
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
 from prefsmith.intake import check_columns, prompts_of, same_prompts, selected, tell_set_aside
@@ -80,7 +80,7 @@ def plan_job(
     """What a run would ask, counted by `needed` over every prompt, and what it would take. Asks nothing and writes no
     run, unless `n_probe` says with how many prompts to try it: these are carried out as a session of the run's own
     folder, which the run goes on from, and `exit` is how that ended."""
-    resolution = resolve(recipe)
+    resolution = resolve(recipe, keyless=not n_probe)
     pools = _pools(recipe, resolution)
     with ExitStack() as stack:
         prompts = stack.enter_context(prompts_of(recipe, folder, pools))
@@ -144,7 +144,8 @@ def _part(ledger: Ledger, view: View, only: Selection) -> View:
 
 def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
     """Each model's endpoints and price. Raises UsageError for a budget in money and a model whose price is unknown."""
-    table = PriceTable.load(recipe.prices)
+    with at("prices"):
+        table = PriceTable.load(recipe.prices)
     out = {}
     for key, by in resolution.lanes.items():
         endpoint = recipe.endpoints.get(by.endpoint_name)
@@ -152,7 +153,8 @@ def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
         if price is None and endpoint is not None and endpoint.script is not None:
             price = FREE
         if price is None and recipe.budget is not None and recipe.budget.usd is not None:
-            raise UsageError(f"budget: {table.unknown(by.endpoint_name, by.wire_model)}; or give a budget in tokens")
+            unknown = table.unknown(by.endpoint_name, by.wire_model)
+            raise UsageError(f"{unknown}; or give a budget in tokens", ("budget",))
         out[key] = Pool(tuple(by.make()), price)
         if told := refusal(key, out[key].members[0][0], _uses(resolution, key)):
             raise UsageError(told)

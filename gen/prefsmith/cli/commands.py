@@ -20,12 +20,12 @@ _INTERRUPTED = (130, 143)
 def run(args: Namespace) -> int:
     from prefsmith.cli.flags import billed_of, recipe_of
 
-    recipe, folder = recipe_of(args)
+    recipe, folder, origins = recipe_of(args)
     # What a run needs is imported only now: a mistake in the flags is told at once.
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.job import run_job
 
-    with ProgressLine(sys.stderr) as line:
+    with ProgressLine(sys.stderr) as line, origins.named():
         code = run_job(
             recipe,
             folder,
@@ -40,12 +40,12 @@ def run(args: Namespace) -> int:
 def plan(args: Namespace) -> int:
     from prefsmith.cli.flags import recipe_of
 
-    recipe, folder = recipe_of(args)
+    recipe, folder, origins = recipe_of(args)
     from prefsmith.cli.outlook import render
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.job import plan_job
 
-    with ProgressLine(sys.stderr) as line:
+    with ProgressLine(sys.stderr) as line, origins.named():
         planned = plan_job(
             recipe,
             folder,
@@ -64,10 +64,10 @@ def plan(args: Namespace) -> int:
 def doctor(args: Namespace) -> int:
     from prefsmith.cli.flags import recipe_of
 
-    recipe, folder = recipe_of(args)
+    recipe, folder, origins = recipe_of(args)
     from prefsmith.doctor import examine, exit_code_of
 
-    findings = examine(recipe, folder)
+    findings = examine(recipe, folder, origins.told)
     if args.json:
         emit_json([finding.as_json() for finding in findings])
     else:
@@ -82,8 +82,8 @@ def judge(args: Namespace) -> int:
     from prefsmith.folder import last_recipe
     from prefsmith.job import judge_job
 
-    recipe = rejudged(args, last_recipe(folder))
-    with ProgressLine(sys.stderr) as line:
+    recipe, origins = rejudged(args, last_recipe(folder))
+    with ProgressLine(sys.stderr) as line, origins.named():
         code = judge_job(
             recipe,
             folder,
