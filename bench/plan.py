@@ -1,11 +1,11 @@
-"""What `prefsmith plan --probe N` foretells, beside the run that follows: `python bench/plan.py [--only stub rate …]`.
+"""What `prefsmith plan --try N` foretells, beside the run that follows: `python bench/plan.py [--only stub rate …]`.
 
     stub      64 at a time, answers after a quarter of a second
     rate      the same, and 6,000 requests a minute told in the headers
     embedded  the demo: the bundled model on this machine
 
-A probe of 16 prompts comes first, then one of as many as the plan advises for 15 %, as a user would do. The run is told
-by the stub's own account, begun anew after the probes; the embedded one by its ledger. Time is that of the run's
+A trial of 16 prompts comes first, then one of as many as the plan advises for 15 %, as a user would do. The run is told
+by the stub's own account, begun anew after the trials; the embedded one by its ledger. Time is that of the run's
 session, from its start to its files; of the embedded model it moves with whatever else the machine does.
 """
 
@@ -33,11 +33,11 @@ class Sizes(NamedTuple):
     rpm: int = 6000
     rpm_prompts: int = 600
     demo_items: int = 300
-    probe: int = 16
-    demo_probe: int = 48
+    tried: int = 16
+    demo_tried: int = 48
 
 
-TINY = Sizes(prompts=80, latency_s=0.05, rpm=12000, rpm_prompts=60, demo_items=30, probe=8, demo_probe=8)
+TINY = Sizes(prompts=80, latency_s=0.05, rpm=12000, rpm_prompts=60, demo_items=30, tried=8, demo_tried=8)
 DEMO: dict[str, Any] = {
     "prompts": {"path": "demo:tiny"},
     "sample": [{"model": "embedded:tiny", "temperature": [0.3, 0.7, 1.0, 1.3], "n": 2, "max_tokens": 44}],
@@ -53,7 +53,7 @@ def over_stub(folder: Path, sizes: Sizes, n: int, **settings: Any) -> list[Row]:
         prompts = wrote_prompts(folder / "prompts.jsonl", n)
         recipe = wrote_recipe(folder / "recipe.json", farm.recipe(prompts, 64, 600.0) | farm.priced(PRICES))
         served.begin(**told)
-        planned = foretold(recipe, folder / "run", sizes.probe)
+        planned = foretold(recipe, folder / "run", sizes.tried)
         served.begin(**told)
         spent(JOB, "run", recipe, folder / "run")
         stats = served.stats()
@@ -69,14 +69,14 @@ def over_stub(folder: Path, sizes: Sizes, n: int, **settings: Any) -> list[Row]:
 def embedded(folder: Path, sizes: Sizes) -> list[Row]:
     demo = {**DEMO, "prompts": {**DEMO["prompts"], "limit": sizes.demo_items}}
     recipe = wrote_recipe(folder / "recipe.json", demo)
-    planned = foretold(recipe, folder / "run", sizes.demo_probe)
+    planned = foretold(recipe, folder / "run", sizes.demo_tried)
     spent(JOB, "run", recipe, folder / "run")
     return list(beside(f"demo, {sizes.demo_items} items", planned, of_last_session(folder / "run")))
 
 
 def foretold(recipe: Path, folder: Path, n: int) -> Any:
     planned = spent(JOB, "plan", recipe, folder, str(n)).said["planned"]
-    if more := planned["probe_advised"]:
+    if more := planned["trial_advised"]:
         planned = spent(JOB, "plan", recipe, folder, str(more["prompts"])).said["planned"]
     return planned
 
@@ -99,7 +99,7 @@ def beside(what: str, planned: Any, ran: Figures) -> Iterator[Row]:
         "seconds": total["seconds"],
     }
     sure = {"requests": total["requests_off"], "tokens": total["tokens_off"], "USD": total["usd_off"], "seconds": None}
-    yield Row(f"{what}: finished by probes", planned["prompts_finished"], "prompts")
+    yield Row(f"{what}: finished by trials", planned["prompts_finished"], "prompts")
     for name, value in ran.items():
         yield Row(f"{what}: {name}, foretold", told[name], "")
         yield Row(f"{what}: {name}, of the run", value, "")

@@ -1,6 +1,7 @@
 """What a run needs, looked at before it is needed: this machine, the packages, each server of a recipe.
 
-Nothing is asked of a model, nothing is written, and no finding holds a key. It tells; it repairs nothing.
+Nothing is asked of a model unless the user says so, nothing is written, and no finding holds a key. It tells; it
+repairs nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from typing import Final, NamedTuple
 from prefsmith.backends import resolve as resolve_model
 from prefsmith.backends.embedded import check_cpu
 from prefsmith.backends.look import Door, Sight, look
+from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.backends.targets import OPENAI
 from prefsmith.endpoints import Endpoint, listed
 from prefsmith.errors import CallFailed, MachineError, PrefsmithError, ProviderError, UsageError, did_you_mean
-from prefsmith.prices import PriceTable
+from prefsmith.prices import PriceTable, cost_nanousd, dollars
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.stages.build import resolve
@@ -60,14 +62,19 @@ class Finding(NamedTuple):
         return {"what": self.what, "level": self.level.value, "told": self.told, "todo": self.todo}
 
 
-def examine(recipe: Recipe, folder: Path, told: Callable[[UsageError], str] = str) -> list[Finding]:
-    """Everything that there is to say, problems or not. `told`: an error of the recipe with its line."""
+def examine(
+    recipe: Recipe, folder: Path, told: Callable[[UsageError], str] = str, *, asks: bool = False
+) -> list[Finding]:
+    """Everything that there is to say, problems or not. `told`: an error of the recipe with its line; `asks`: each
+    model of a server is asked what it can do, as a run does before its work."""
     models = _models(recipe)
     found = [_python(), _packages(), *_vllm(), _cpu("embedded" in models), _disk(folder), *_gpus()]
     servers = {name: e for name, e in recipe.endpoints.items() if e.script is None}
     if "openai" in models and "openai" not in recipe.endpoints:
         servers["openai"] = OPENAI
     found += asyncio.run(_servers(servers, models, told))
+    if asks and not any(f.exit_code for f in found):
+        found += asyncio.run(_abilities(servers, models, recipe))
     return [*found, *_recipe(recipe, any(f.exit_code == UsageError.exit_code for f in found), told)]
 
 
@@ -230,6 +237,30 @@ def _seen(what: str, door: Door, endpoint: Endpoint, sight: Sight, models: list[
         else:
             told = f"it lists no model {model!r}; {did_you_mean(model, sight.models)}"
             yield _problem(what, UsageError, told if len(told) <= 1000 else told[:999] + "…")
+
+
+async def _abilities(servers: Mapping[str, Endpoint], models: Mapping[str, list[str]], recipe: Recipe) -> list[Finding]:
+    table = PriceTable.load(recipe.prices)
+    asked = [(name, model, e) for name, e in servers.items() if e.vllm is None for model in models.get(name, [])]
+    return list(await asyncio.gather(*(_able(name, model, e, table) for name, model, e in asked)))
+
+
+async def _able(name: str, model: str, endpoint: Endpoint, table: PriceTable) -> Finding:
+    """What the first member of a pool says that its model can do."""
+    what = f"endpoint {name}"
+    backend = resolve_model(f"{name}:{model}", {name: endpoint}).make()[0].backend
+    assert isinstance(backend, OpenAICompatible)
+    try:
+        await backend.open((), 0)
+        can, usage = await backend.probe(model)
+    except CallFailed as failed:
+        return _problem(what, ProviderError, f"{model} cannot be asked what it can do: {failed.detail}")
+    finally:
+        await backend.close()
+    price = table.price_of(name, model)
+    cost = None if price is None else cost_nanousd(price, usage)
+    paid = "at a price that is not known" if cost is None else f"for {dollars(cost)}"
+    return _ok(what, f"{model} was asked what it can do, {paid}: {can.told()}")
 
 
 def _recipe(recipe: Recipe, wrong: bool, told: Callable[[UsageError], str]) -> Iterator[Finding]:

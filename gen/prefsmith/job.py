@@ -74,32 +74,32 @@ def judge_job(
 
 
 def plan_job(
-    recipe: Recipe, folder: Path, *, n_probe: int = 0, change: bool = False, on_progress: OnProgress | None = None,
+    recipe: Recipe, folder: Path, *, n_tried: int = 0, change: bool = False, on_progress: OnProgress | None = None,
     say: Say = print,
 ) -> Json:  # fmt: skip
     """What a run would ask, counted by `needed` over every prompt, and what it would take. Asks nothing and writes no
-    run, unless `n_probe` says with how many prompts to try it: these are carried out as a session of the run's own
+    run, unless `n_tried` says with how many prompts to try it: these are carried out as a session of the run's own
     folder, which the run goes on from, and `exit` is how that ended."""
-    resolution = resolve(recipe, keyless=not n_probe)
+    resolution = resolve(recipe, keyless=not n_tried)
     pools = _pools(recipe, resolution)
     with ExitStack() as stack:
         prompts = stack.enter_context(prompts_of(recipe, folder, pools))
-        if not n_probe and not (folder / NAME).exists():
+        if not n_tried and not (folder / NAME).exists():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
         ledger = stack.enter_context(Ledger.create(folder))
-        if n_probe:
+        if n_tried:
             same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
         check_columns(ledger, view, lambda _: None)
         view, known = remembered(ledger, view, pools)
-        probe = spread(ledger.db, view.selection, n_probe or OFFERED)
-        code = _carried_out(ledger, recipe, view, pools, on_progress, say, probe) if n_probe else 0
+        trial = spread(ledger.db, view.selection, n_tried or OFFERED)
+        code = _carried_out(ledger, recipe, view, pools, on_progress, say, trial) if n_tried else 0
         told = {"known_of_models": known} if known else {}
         return {
             "notes": list(resolution.notes),
             **told,
-            **outlook(ledger, recipe, resolution, view, pools, probe, _purse(recipe, ledger)),
-            "probed": n_probe,
+            **outlook(ledger, recipe, resolution, view, pools, trial, _purse(recipe, ledger)),
+            "tried": n_tried,
             "exit": code,
         }
 

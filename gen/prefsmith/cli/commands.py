@@ -49,7 +49,7 @@ def plan(args: Namespace) -> int:
         planned = plan_job(
             recipe,
             folder,
-            n_probe=args.n_probe,
+            n_tried=args.n_tried,
             change=args.change,
             on_progress=None if args.quiet else line.update,
             say=line.say,
@@ -67,7 +67,7 @@ def doctor(args: Namespace) -> int:
     recipe, folder, origins = recipe_of(args)
     from prefsmith.doctor import examine, exit_code_of
 
-    findings = examine(recipe, folder, origins.told)
+    findings = examine(recipe, folder, origins.told, asks=args.asks)
     if args.json:
         emit_json([finding.as_json() for finding in findings])
     else:

@@ -26,7 +26,7 @@ def _subject(p: Json) -> Iterator[str]:
 
 
 def _spread(p: Json) -> str:
-    return ", which are spread over the source" if p["probed"] else ""
+    return ", which are spread over the source" if p["tried"] else ""
 
 
 def _table(p: Json) -> Iterator[str]:
@@ -93,20 +93,20 @@ def _pairs(p: Json) -> Iterator[str]:
 
 
 def _offer(p: Json) -> Iterator[str]:
-    """A probe asks models, so it is offered and never taken."""
+    """A trial asks models, so it is offered and never taken."""
     if p["total"]["requests"] == 0:
         return
     if not p["prompts_sampled"]:
-        most = p["probe_usd_at_most"]
+        most = p["trial_usd_at_most"]
         costs = "at a price that is not known" if most is None else f"for at most {_money(most)}" if most else "free"
-        n = p["probe_prompts"]
+        n = p["trial_prompts"]
         yield (
-            f"next: --probe {n} asks the models about {n} prompts ({costs}), to tell tokens, money and time; "
+            f"next: --try {n} asks the models about {n} prompts ({costs}), to tell tokens, money and time; "
             "the run goes on from their replies"
         )
         return
-    if more := p["probe_advised"]:
-        yield f"next: --probe {more['prompts']} would bring that to {more['off']:.0%}; the run goes on from its replies"
+    if more := p["trial_advised"]:
+        yield f"next: --try {more['prompts']} would bring that to {more['off']:.0%}; the run goes on from its replies"
 
 
 def _paid(stages: Sequence[Json]) -> str:

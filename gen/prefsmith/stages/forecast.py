@@ -1,7 +1,7 @@
 """What a view still asks, counted by the function that will ask it, and what that will take, by what was taken.
 
 Sampling is counted exactly. How many texts pass the gates, which items find no pair under an earlier judge, which
-replies need a second step, how long answers are and how long they take is known of finished prompts alone, of a probe
+replies need a second step, how long answers are and how long they take is known of finished prompts alone, of a trial
 or of a run that was stopped: they stand for the rest. Without any there are only counts and bounds.
 """
 
@@ -52,14 +52,14 @@ class Counted:
     """Of each finished prompt."""
     left: dict[Stage, Left] = field(default_factory=dict)
     offered_nanousd: int = 0
-    """The most that a probe can cost."""
+    """The most that a trial can cost."""
 
 
 def forecast(
     db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], window: int, *,
     offered: frozenset[int] = frozenset(), start_s: float = 0.0, in_turn: bool = False,
 ) -> Json:  # fmt: skip
-    """`terms`: by lane; `offered`: prompts that a probe would take; `start_s`: until models are loaded;
+    """`terms`: by lane; `offered`: prompts that a trial would take; `start_s`: until models are loaded;
     `in_turn`: they work one after the other."""
     counted = _counted(db, view, terms, offered)
     finished = counted.finished[:: max(1, ceil(len(counted.finished) / MOST_SAMPLED))]
@@ -77,7 +77,7 @@ def forecast(
         "stages": [_row(s, one, counted.left[s], terms[s.lane]) for s, one in expected.items()],
         "total": _total(expected, counted) | _time(expected, counted, terms, window, start_s, in_turn),
         "usd_at_most": _usd([None if t.price is None else most for t, most in at_most]),
-        "probe_usd_at_most": None if any(t.price is None for t, _ in at_most) else counted.offered_nanousd / NANO,
+        "trial_usd_at_most": None if any(t.price is None for t, _ in at_most) else counted.offered_nanousd / NANO,
         "pairs": None if per_item is None else round(per_item * n_items),
         "pairs_per_item": per_item,
         "graders": [x.name for x in view.plan.leaves if x.role == "grader"],
