@@ -207,3 +207,24 @@ def test_the_embedded_model_is_foretold_within_15_percent(tmp_path: Path) -> Non
     ((took_s,),) = rows(tmp_path, "SELECT t_end - t_start FROM session WHERE id = 2")
     # A second of work on a machine that does other things too: bench/plan.py measures time.
     assert took_s / 3 < total["seconds"] < took_s * 3 and total["bound_by"] == "embedded:tiny.gguf: 20 at a time"
+
+
+def test_verdicts_in_the_ledger_are_counted_when_the_view_has_a_use_for_them_and_only_then(tmp_path: Path) -> None:
+    """A bound that takes verdicts on other texts for paid is none."""
+    rubric, sample = [RUBRIC], {"model": "farm:fake", "temperature": 1.0, "n": 4}
+    ran(tmp_path, cascade(tmp_path, 10, judge=rubric, sample=sample))
+
+    def judging(**more: Any) -> tuple[int, int, int]:
+        what = cascade(tmp_path, 10, **{"judge": rubric, "sample": sample, **more})
+        (stage,) = [s for s in plan_job(what, tmp_path / "out")["stages"] if s["stage"] == "judge"]
+        return stage["requests_at_most"], stage["paid"], stage["of"]
+
+    assert judging() == (0, 40, 40)
+    assert judging(sample={**sample, "temperature": 0.5}) == (40, 0, 40)
+    assert judging(sample={**sample, "temperature": [0.5, 1.0]}) == (40, 40, 80)
+    assert judging(sample={**sample, "n": 6}) == (20, 40, 60)
+    assert judging(sample={**sample, "n": 2}) == (0, 20, 20)
+    confirmed = [*rubric, {"confirm": "pairwise-help", "model": "jury:fake"}]
+    assert judging(judge=confirmed) == (0, 40, 40)
+    page = render(plan_job(cascade(tmp_path, 10, judge=rubric, sample={**sample, "n": 6}), tmp_path / "out"))
+    assert "no prompt is finished yet" in page and "40 of 60 completions, 40 of at most 60 verdicts" in page

@@ -22,7 +22,8 @@ def _subject(p: Json) -> Iterator[str]:
     elif p["prompts_sampled"]:
         yield f"told by the {p['prompts_sampled']:,} prompts that are finished here{_spread(p)}"
     else:
-        yield "nothing was asked yet: sampling is counted, all else is a bound"
+        begun = "no prompt is finished yet" if _sum(p["stages"], "paid") else "nothing was asked yet"
+        yield f"{begun}: sampling is counted, all else is a bound"
 
 
 def _spread(p: Json) -> str:
