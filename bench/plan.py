@@ -12,15 +12,16 @@ session, from its start to its files; of the embedded model it moves with whatev
 from __future__ import annotations
 
 import sqlite3
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from farm import Farm
-from measure import JOB, Row, Served, parser, report, scratch, spent, wrote_prompts, wrote_recipe
+from measure import JOB, Cost, Row, Served, parser, report, scratch, spent, wrote_prompts, wrote_recipe
 from pressure import PRICES, USD_IN, USD_OUT
 
 WITHIN = 15.0
@@ -108,6 +109,12 @@ def beside(what: str, planned: Any, ran: Figures) -> Iterator[Row]:
             yield Row(f"{what}: {name}, off by what the plan said at most", 100 * sure[name], "%")
 
 
+def median(same: Sequence[Row]) -> Row:
+    """One line of several tables; of how far a forecast was off, the median of that."""
+    values = [row.value for row in same if not isinstance(row.value, Cost)]
+    return same[0]._replace(value=statistics.median(values))
+
+
 def main() -> int:
     sections: dict[str, Callable[[Path, Sizes], list[Row]]] = {
         "stub": lambda folder, sizes: over_stub(folder, sizes, sizes.prompts),
@@ -116,13 +123,20 @@ def main() -> int:
     }
     arguments = parser(__doc__)
     arguments.add_argument("--only", nargs="+", choices=tuple(sections), default=list(sections))
+    arguments.add_argument("--tried", type=int, help="prompts of the first trial (default 16; of the demo 48)")
     arguments.add_argument("--tiny", action="store_true", help="sizes at which the figures mean nothing, for the tests")
     args = arguments.parse_args()
     for name in args.only:
         started = time.monotonic()
-        with scratch() as folder:
-            rows = sections[name](folder, TINY if args.tiny else Sizes())
-        report(f"bench/plan.py --only {name}", rows, time.monotonic() - started)
+        sizes = TINY if args.tiny else Sizes()
+        if args.tried:
+            sizes = sizes._replace(tried=args.tried, demo_tried=args.tried)
+        tables = []
+        for _ in range(args.repeat):
+            with scratch() as folder:
+                tables.append(sections[name](folder, sizes))
+        rows = [median(same) for same in zip(*tables, strict=False)]
+        report(f"bench/plan.py --only {name} --repeat {args.repeat}", rows, time.monotonic() - started)
     return 0
 
 

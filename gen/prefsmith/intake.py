@@ -23,6 +23,7 @@ from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.sources import CONTROL_TOKENS, Source, open_source
 from prefsmith.stages.view import View
+from prefsmith.text import counted
 
 
 def same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say: Say) -> None:
@@ -108,7 +109,7 @@ def tell_set_aside(ledger: Ledger, selection: Selection, say: Say) -> None:
     for line, why, excerpt in ledger.db.execute(f"SELECT line, reason, excerpt {where} ORDER BY line LIMIT 5", chosen):
         say(f"set aside line {line}: {why}: {excerpt or ''}"[:160])
     if n > 5:
-        say(f"set aside {n - 5} more rows; `SELECT line, reason, excerpt FROM row` in {NAME} names them all")
+        say(f"set aside {counted(n - 5, 'more row')}; `SELECT line, reason, excerpt FROM row` in {NAME} names all")
 
 
 def check_columns(ledger: Ledger, view: View, say: Say) -> None:

@@ -122,8 +122,12 @@ def _carried_out(
         recipe.probe,
     )
     part = view if only is None else _part(ledger, view, only)
+    before, graded = ledger.next_id["call"], ledger.counters().get("verdicts", 0)
     try:
         code = asyncio.run(session(ledger, part, pools, settings, on_progress, say, _purse(recipe, ledger)))
+        if code == 0 and ledger.next_id["call"] == before:
+            n_graded = ledger.counters().get("verdicts", 0) - graded
+            say("nothing was asked: everything was here" + (f"; {n_graded:,} graded anew" if n_graded else ""))
         to_export = only is None and _to_export(ledger, code, say)
         for written in export_into(ledger, ledger.folder, recipe.export) if to_export else ():
             if skipped := ", ".join(f"{n} {why}" for why, n in written.skipped.items()):
@@ -187,13 +191,16 @@ def _settle(ledger: Ledger, recipe: Recipe, billed: Billed | None, say: Say) -> 
 
 
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
-    """Files of a finished run, and of one with calls owed when there are none yet: fewer rows replace no good file."""
+    """Files of a finished run, and of one with calls owed when there are pairs and no files yet: fewer rows replace no
+    good file."""
     if code not in (ProviderError.exit_code, BUDGET_REACHED):
         return code == 0
     kept = ledger.db.execute("SELECT count(*) FROM export").fetchone()[0]
     if kept:
         say(f"the exported files are left as they were; `prefsmith export {ledger.folder}` writes what there is now")
-    return not kept
+        return False
+    with Folder(ledger.folder) as folder:
+        return any(record.pairs for record in folder.records())
 
 
 def _view(recipe: Recipe, plan: Plan, selection: Selection) -> View:

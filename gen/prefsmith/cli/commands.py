@@ -13,6 +13,7 @@ from pathlib import Path
 
 from prefsmith.cli.terminal import emit, emit_json, outline, plain, side_by_side, width
 from prefsmith.errors import ThresholdFailed, UsageError, did_you_mean
+from prefsmith.text import counted
 
 _INTERRUPTED = (130, 143)
 
@@ -106,7 +107,7 @@ def export(args: Namespace) -> int:
         emit_json([{**asdict(one), "path": str(one.path)} for one in written])
     for one in () if args.json else written:
         skipped = "".join(f", {n:,} left out as {reason}" for reason, n in sorted(one.skipped.items()))
-        emit(f"{one.path}: {one.n_rows:,} rows ({one.format}{skipped})")
+        emit(f"{one.path}: {counted(one.n_rows, 'row')} ({one.format}{skipped})")
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prefsmith.prices import NANO, dollars
 from prefsmith.records import Json
+from prefsmith.text import counted
 
 _HEAD = ("stage", "by", "requests", "prompt tokens", "answer tokens", "money")
 
@@ -15,19 +16,20 @@ def render(p: Json) -> str:
 
 
 def _subject(p: Json) -> Iterator[str]:
-    grid = f"{p['completions_per_prompt']} completions each"
-    yield f"{p['items']:,} items with {p['prompts']:,} prompts, {grid}; {p['prompts_finished']:,} prompts are finished"
+    grid = f"{counted(p['completions_per_prompt'], 'completion')} each"
+    done = f"finished: {counted(p['prompts_finished'], 'prompt')}"
+    yield f"{counted(p['items'], 'item')} with {counted(p['prompts'], 'prompt')}, {grid}; {done}"
     if p["total"]["requests"] == 0:
         yield "nothing is left to ask"
     elif p["prompts_sampled"]:
-        yield f"told by the {p['prompts_sampled']:,} prompts that are finished here{_spread(p)}"
+        yield f"told by what is finished here, {counted(p['prompts_sampled'], 'prompt')}{_spread(p)}"
     else:
         begun = "no prompt is finished yet" if _sum(p["stages"], "paid") else "nothing was asked yet"
         yield f"{begun}: sampling is counted, all else is a bound"
 
 
 def _spread(p: Json) -> str:
-    return ", which are spread over the source" if p["tried"] else ""
+    return ", spread over the source" if p["tried"] else ""
 
 
 def _table(p: Json) -> Iterator[str]:
@@ -77,7 +79,8 @@ def _words(p: Json) -> Iterator[str]:
     yield from _pairs(p)
     for name in p["never_reached"]:
         share = min(1.0, 3 / p["prompts_sampled"])
-        yield f"{name} was asked about none of the {p['prompts_sampled']:,} prompts; up to {share:.0%} may come to it"
+        seen = counted(p["prompts_sampled"], "prompt")
+        yield f"{name} was asked about none of {seen}; up to {share:.0%} may come to it"
     yield from p["unknown_prices"]
     yield from (f"note: {note}" for note in p["notes"])
     yield from _offer(p)
@@ -87,10 +90,10 @@ def _pairs(p: Json) -> Iterator[str]:
     if p["pairs"] is None:
         return
     if p["pairs_per_item"] == 0:
-        yield f"pairs: none from the {p['prompts_sampled']:,} prompts"
+        yield f"pairs: none from {counted(p['prompts_sampled'], 'prompt')}"
         return
-    need = f"{p['enough_pairs']} take about {round(p['prompts_for_enough']):,} prompts"
-    yield f"pairs: about {p['pairs']:,} from {p['items']:,} items; {need}"
+    need = f"{p['enough_pairs']} take about {counted(round(p['prompts_for_enough']), 'prompt')}"
+    yield f"pairs: about {p['pairs']:,} from {counted(p['items'], 'item')}; {need}"
 
 
 def _offer(p: Json) -> Iterator[str]:
@@ -102,7 +105,7 @@ def _offer(p: Json) -> Iterator[str]:
         costs = "at a price that is not known" if most is None else f"for at most {_money(most)}" if most else "free"
         n = p["trial_prompts"]
         yield (
-            f"next: --try {n} asks the models about {n} prompts ({costs}), to tell tokens, money and time; "
+            f"next: --try {n} asks the models about {counted(n, 'prompt')} ({costs}), to tell tokens, money and time; "
             "the run goes on from their replies"
         )
         return
@@ -113,9 +116,9 @@ def _offer(p: Json) -> Iterator[str]:
 def _paid(stages: Sequence[Json]) -> str:
     sampled = [s for s in stages if s["stage"] == "sample"]
     judged = [s for s in stages if s["stage"] != "sample"]
-    parts = [f"{_sum(sampled, 'paid'):,} of {_sum(sampled, 'of'):,} completions"]
+    parts = [f"{_sum(sampled, 'paid'):,} of {counted(_sum(sampled, 'of'), 'completion')}"]
     if judged:
-        parts.append(f"{_sum(judged, 'paid'):,} of at most {_sum(judged, 'of'):,} verdicts")
+        parts.append(f"{_sum(judged, 'paid'):,} of at most {counted(_sum(judged, 'of'), 'verdict')}")
     return ", ".join(parts)
 
 

@@ -16,6 +16,7 @@ from textwrap import wrap
 
 from prefsmith.outcomes import Pair, Record, Sample
 from prefsmith.records import Json, canonical
+from prefsmith.text import counted
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MOST_LINES = 16
@@ -100,4 +101,4 @@ def _cut(text: str, n_columns: int) -> list[str]:
     lines = [part for line in text.expandtabs(4).split("\n") for part in wrap(line, n_columns) or [""]]
     if len(lines) <= _MOST_LINES:
         return lines
-    return [*lines[: _MOST_LINES - 1], f"… {len(lines) - _MOST_LINES + 1} more lines"]
+    return [*lines[: _MOST_LINES - 1], f"… {counted(len(lines) - _MOST_LINES + 1, 'more line')}"]
