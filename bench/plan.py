@@ -131,11 +131,12 @@ def main() -> int:
         sizes = TINY if args.tiny else Sizes()
         if args.tried:
             sizes = sizes._replace(tried=args.tried, demo_tried=args.tried)
-        tables = []
+        found: dict[str, list[Row]] = {}
         for _ in range(args.repeat):
             with scratch() as folder:
-                tables.append(sections[name](folder, sizes))
-        rows = [median(same) for same in zip(*tables, strict=False)]
+                for row in sections[name](folder, sizes):
+                    found.setdefault(row.what, []).append(row)
+        rows = [median(same) for same in found.values()]
         report(f"bench/plan.py --only {name} --repeat {args.repeat}", rows, time.monotonic() - started)
     return 0
 

@@ -6,8 +6,8 @@ Everything here happens before a session: nothing is asked yet, and what cannot 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +19,36 @@ from prefsmith.folder import Folder
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection, ingest, stored_stream
 from prefsmith.ledger.ledger import NAME, Ledger
+from prefsmith.ledger.lock import LOCK
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.sources import CONTROL_TOKENS, Source, open_source
 from prefsmith.stages.view import View
 from prefsmith.text import counted
+
+
+@contextmanager
+def begun(folder: Path) -> Iterator[Ledger]:
+    """The folder's ledger, made when it is not there. A command that is refused before it asked anything leaves none
+    that it made itself."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    fresh = not (folder / NAME).exists()
+    with Ledger.create(folder) as ledger:
+        try:
+            yield ledger
+        except UsageError:
+            if fresh and not ledger.counters() and ledger.db.execute("SELECT 1 FROM call LIMIT 1").fetchone() is None:
+                _vanish(folder, made)
+            raise
+
+
+def _vanish(folder: Path, made: Sequence[Path]) -> None:
+    """While the lock is held, so that nobody else has begun here."""
+    for name in (NAME, f"{NAME}-wal", f"{NAME}-shm", LOCK):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody keeps something else there
+        for place in made:
+            place.rmdir()
 
 
 def same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say: Say) -> None:

@@ -18,7 +18,7 @@ from prefsmith.engine import Settings
 from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError, at
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
-from prefsmith.intake import check_columns, prompts_of, same_prompts, selected, tell_set_aside
+from prefsmith.intake import begun, check_columns, prompts_of, same_prompts, selected, tell_set_aside
 from prefsmith.judging.leaf import ModelJudge
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
@@ -49,7 +49,7 @@ def run_job(
         say(note)
     pools = _pools(recipe, resolution)
     # Opened before the folder is made: a missing file leaves nothing behind.
-    with prompts_of(recipe, folder, pools) as prompts, Ledger.create(folder) as ledger:
+    with prompts_of(recipe, folder, pools) as prompts, begun(folder) as ledger:
         same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
         tell_set_aside(ledger, view.selection, say)
@@ -86,7 +86,7 @@ def plan_job(
         prompts = stack.enter_context(prompts_of(recipe, folder, pools))
         if not n_tried and not (folder / NAME).exists():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
-        ledger = stack.enter_context(Ledger.create(folder))
+        ledger = stack.enter_context(begun(folder))
         if n_tried:
             same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
@@ -222,4 +222,6 @@ def _remember(ledger: Ledger, recipe: Recipe, view: View) -> int:
         "selection": {"source": chosen.hash.hex(), "last_line": chosen.last_line, "n_items": chosen.n_items},
         "view": view.hash.hex(),
     }
+    if silent := [c.hash.hex() for c in view.plan.cells if not c.keeps_reasoning]:
+        kept["silent"] = silent
     return ledger.identity("recipe", kept)[0]

@@ -106,7 +106,7 @@ def _endpoints(s: Json) -> Iterator[str]:
         if n_failed:
             parts.append(f"{n_failed:,} failed (" + ", ".join(f"{n:,} {why}" for why, n in e["failed"].items()) + ")")
         if e["n_429"]:
-            parts.append(f"{e['n_429']:,} times told to wait (429)")
+            parts.append(f"{e['n_429']:,} × 429 (told to wait)")
         yield f"{name}: {', '.join(parts)}"
     if len(told) > MOST_ENDPOINTS:
         yield f"and {counted(len(told) - MOST_ENDPOINTS, 'endpoint')} more; --json has all"

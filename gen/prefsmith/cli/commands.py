@@ -162,9 +162,10 @@ def _print_pairs(folder: Path, n: int) -> None:
     if not n:
         return
     with Folder(folder) as run:
+        judges = run.judges()
         pairs = ((record, pair) for record in run.records() for pair in record.pairs)
         for record, pair in islice(pairs, n):
-            emit("\n".join(["", *side_by_side(record, pair, width())]))
+            emit("\n".join(["", *side_by_side(record, pair, width(), judges[pair.judge])]))
 
 
 def _run_folder(name: str) -> Path:

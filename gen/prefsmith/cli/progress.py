@@ -1,7 +1,7 @@
 """How far a run is, as one line: `render` is pure, `ProgressLine` decides when and where it is written.
 
-On a terminal one line is rewritten in place; in a pipe there are whole lines, at most one every ten seconds, and no
-control code.
+On a terminal one line is rewritten in place; in a pipe there are whole lines, one at the start and at most one every
+ten seconds, and no control code.
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ class ProgressLine:
         self._now = now
         self._in_place = stream.isatty()
         self._every_s = _TERMINAL_EVERY_S if self._in_place else _PIPE_EVERY_S
-        # A pipe's first line waits its turn too: a short run has only its summary.
-        self._due = now() + (0 if self._in_place else self._every_s)
+        self._due = now()
         self._line = ""
 
     def __enter__(self) -> ProgressLine:

@@ -77,11 +77,12 @@ def _nested(value: Json) -> bool:
     return isinstance(value, dict) and bool(value)
 
 
-def side_by_side(record: Record, pair: Pair, n_columns: int) -> Iterator[str]:
-    """A pair as two columns under its prompt's last turn; long texts are cut, and say so."""
+def side_by_side(record: Record, pair: Pair, n_columns: int, judge: str) -> Iterator[str]:
+    """A pair as two columns under its prompt's last turn; `judge` scored them. Long texts are cut, and say so."""
     asked = plain(record.item.prompt.messages[-1].get("content") or "")
     half = (n_columns - 3) // 2
-    yield f"{record.id[:8]} · margin {pair.margin:.3g} ({pair.chosen_score:.3g} against {pair.rejected_score:.3g})"
+    scores = f"{pair.chosen_score:.3g} against {pair.rejected_score:.3g}"
+    yield f"{record.id[:8]} · margin {pair.margin:.3g} ({scores}) by {judge}" + (", confirmed" * bool(pair.confirmed))
     yield from _cut(asked, n_columns)
     yield f"{'chosen':<{half}} | rejected"
     yield f"{'-' * half}-+-{'-' * half}"
