@@ -163,7 +163,8 @@ def test_a_judge_that_no_tried_prompt_came_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "grade.py").write_text("def grade(text, item):\n    return sum(map(ord, text)) % 997 / 997\n")
     what = cascade(tmp_path, judge=[{"use": f"{tmp_path / 'grade.py'}:grade"}, RUBRIC])
     page = render(tried(tmp_path, what, 12))
-    assert "rubric-help was asked about none of the 12 prompts; up to 25% may come to it" in page
+    assert "rubric-help was asked about none of 12 prompts; up to 25% may come to it" in page
+    assert "grade.py:grade takes is not counted" in page
 
 
 def test_pairs_are_told_with_the_prompts_that_500_of_them_take(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def _words(p: Json) -> Iterator[str]:
     t = p["total"]
     yield f"paid for already: {_paid(p['stages'])}"
     if t["seconds"]:
-        yield f"time: about {_clock(t['seconds'])}, by {t['bound_by']}"
+        apart = f"; what {', '.join(p['graders_untimed'])} takes is not counted" if p["graders_untimed"] else ""
+        yield f"time: about {_clock(t['seconds'])}, by {t['bound_by']}{apart}"
     elif t["requests"] != 0:
         yield "time: not known before a prompt is finished"
     if p["usd_at_most"]:

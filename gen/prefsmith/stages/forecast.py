@@ -82,6 +82,7 @@ def forecast(
         "pairs": None if per_item is None else round(per_item * n_items),
         "pairs_per_item": per_item,
         "graders": [x.name for x in view.plan.leaves if x.role == "grader"],
+        "graders_untimed": [x.name for x in view.plan.leaves if x.grader is not None and not x.grader.inline],
         "never_reached": [s.name for s, of in sample.took.items() if of and not any(t.n_requests for t in of)],
     }
 
