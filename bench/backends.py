@@ -124,7 +124,8 @@ def in_use(farm: Farm, sizes: Sizes) -> list[Row]:
         ran = farm.ran(who, sizes.slots_prompts, 64, latency_s=pressure.LATENCY_S)
         used = mean_in_flight(ran.entries(), "sample") if ran.ours else ran.stats["mean_in_flight"]
         goal = IN_FLIGHT if who == OURS else None
-        rows.append(Row(f"64 allowed, {SCRIPTS.get(who, who)}: mean in flight / allowed", 100 * used / 64, "%", goal, True))
+        what = f"64 allowed, {SCRIPTS.get(who, who)}: mean in flight / allowed"
+        rows.append(Row(what, 100 * used / 64, "%", goal, True))
     return rows
 
 
