@@ -95,7 +95,7 @@ class Attempts:
     async def carry_out(self, lane: Lane[Job], taken: Taken[Job]) -> Landed | Again | None:
         """What is to be done after the commit, or Again, or None for a call that is given up in this session."""
         job, line = taken.job, taken.line
-        asked = self._asked(job)
+        asked = self._asked(job) if job.asked is None else job.asked
         job.asked = None
         t_sent, started = time.time(), time.monotonic()
         try:

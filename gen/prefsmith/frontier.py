@@ -37,10 +37,10 @@ class Open:
     spans: list[tuple[int, int]]
     pending: int = 0
     owed: set[object] = field(default_factory=set)
+    line: int = field(init=False)
 
-    @property
-    def line(self) -> int:
-        return self.work.items[0].line
+    def __post_init__(self) -> None:
+        self.line = self.work.items[0].line
 
 
 class Frontier:

@@ -112,31 +112,34 @@ class Limiter:
         n_tokens: float | None = None,
         quota: Quota | None = None,
         retry_after_s: float | None = None,
-    ) -> None:
-        """`n_tokens`: what it cost, when known. A refusal costs none; of a failure that is not known."""
+    ) -> bool:
+        """Whether the endpoint went down or came up by it. `n_tokens`: what it cost, when known. A refusal costs none;
+        of a failure that is not known."""
         if quota is not None:
             self._learn(now, quota)
-        was_down, was_storm = self._breaker.down, self._concurrency.storm
-        self._breaker.back(now, outcome is not Outcome.FAILED, ticket.epoch)
+        breaker, held = self._breaker, self._concurrency
+        was_down, was_storm = breaker.down, not self._block.free and held.storm
+        breaker.back(now, outcome is not Outcome.FAILED, ticket.epoch)
         self._n_results += 1
         match outcome:
             case Outcome.OK | Outcome.REFUSED:
                 self.n_ok += 1
-                if self._concurrency.answered(now, ticket.number):
+                if held.answered(now, ticket.number):
                     self._block.since = None
             case Outcome.LIMITED | Outcome.OVERLOADED:
                 self._refused(now, ticket, outcome, retry_after_s)
             case Outcome.FAILED:
                 self.n_failed += 1
-                self._concurrency.failed(ticket.number)
+                held.failed(ticket.number)
             case _:
                 assert_never(outcome)
-        if (was_down and not self._breaker.down) or (was_storm and not self._concurrency.storm):
+        if (was_down and not breaker.down) or (was_storm and not held.storm):
             self._block.ended(now)
         if self._bucket is not None:
             free = outcome in (Outcome.REFUSED, Outcome.LIMITED, Outcome.OVERLOADED)
             cost = n_tokens if n_tokens is not None else 0 if free else ticket.n_tokens
             self._bucket.refund(now, ticket.n_tokens - cost)
+        return breaker.down is not was_down
 
     def has_room(self, n: int) -> bool:
         """For so many more in flight."""

@@ -209,7 +209,7 @@ class Desk:
              reply.fingerprint if reply else None, status_code, request_id, None, sent.t_sent, sent.wall_s,
              usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens, usage.n_reasoning_tokens,
              sent.cost_nanousd,
-             bool(error and error.maybe_billed), None if kept is None else kept.decode(),
+             1 if error and error.maybe_billed else 0, None if kept is None else kept.decode(),
              None if kept is None else text_hash(kept), None if extra is None else canonical(extra).decode())
         )  # fmt: skip
         if status == "ok":
