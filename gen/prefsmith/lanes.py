@@ -33,6 +33,8 @@ _N_FAILED: Final = 5
 _N_REFUSED: Final = 20
 """So many 400s in a row, without an answer between them, are hardly as many prompts' fault."""
 
+_OK: Final = Outcome.OK
+
 
 class Taken(NamedTuple, Generic[Job]):
     """A call to carry out now, and where."""
@@ -141,7 +143,7 @@ class Lane(Generic[Job]):
         turned = line.limiter.back(
             now, taken.ticket, outcome, n_tokens=n_tokens, quota=quota, retry_after_s=retry_after_s
         )
-        if outcome is Outcome.OK:
+        if outcome is _OK:
             self.proven = self._answered = True
             self._n_refused = line.n_failed = 0
         elif outcome is Outcome.REFUSED:

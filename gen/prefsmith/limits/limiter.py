@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum
 from math import inf, isfinite
-from typing import Final, NamedTuple, assert_never
+from typing import Final, NamedTuple
 
 from prefsmith.limits.block import LONGEST_ASKED_S, Block
 from prefsmith.limits.breaker import Breaker
@@ -49,6 +49,9 @@ class Outcome(StrEnum):
     """A 503."""
     FAILED = "failed"
     """Another 5xx, no connection, a time-out, a broken reply."""
+
+
+_OK, _FAILED = Outcome.OK, Outcome.FAILED  # CPython 3.11 finds a member by way of an error: too slow for every reply
 
 
 class Ticket(NamedTuple):
@@ -119,20 +122,17 @@ class Limiter:
             self._learn(now, quota)
         breaker, held = self._breaker, self._concurrency
         was_down, was_storm = breaker.down, not self._block.free and held.storm
-        breaker.back(now, outcome is not Outcome.FAILED, ticket.epoch)
+        breaker.back(now, outcome is not _FAILED, ticket.epoch)
         self._n_results += 1
-        match outcome:
-            case Outcome.OK | Outcome.REFUSED:
-                self.n_ok += 1
-                if held.answered(now, ticket.number):
-                    self._block.since = None
-            case Outcome.LIMITED | Outcome.OVERLOADED:
-                self._refused(now, ticket, outcome, retry_after_s)
-            case Outcome.FAILED:
-                self.n_failed += 1
-                held.failed(ticket.number)
-            case _:
-                assert_never(outcome)
+        if outcome is _OK or outcome is Outcome.REFUSED:
+            self.n_ok += 1
+            if held.answered(now, ticket.number):
+                self._block.since = None
+        elif outcome is _FAILED:
+            self.n_failed += 1
+            held.failed(ticket.number)
+        else:
+            self._refused(now, ticket, outcome, retry_after_s)
         if (was_down and not breaker.down) or (was_storm and not held.storm):
             self._block.ended(now)
         if self._bucket is not None:
