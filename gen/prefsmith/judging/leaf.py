@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from prefsmith.judging.parse import READ_VERSION, read_choice, read_score, without_reasoning
 from prefsmith.judging.show import column, conversation, defused, fenced
 from prefsmith.judging.verdicts import Step
-from prefsmith.ledger.ids import digest, digest_of, draw
+from prefsmith.ledger.ids import begun, digest, draw
 from prefsmith.outcomes import Judged
 from prefsmith.records import Generated, Item, Json, Message, Request, Sampling, canonical
 from prefsmith.text import fill
@@ -27,15 +28,19 @@ SHOWN: dict[Kind, tuple[str, ...]] = {"rubric": ("candidate",), "pairwise": ("fi
 """The placeholders of the candidates, in the order shown."""
 FRESH_TEMPERATURE = 0.7
 """At temperature 0 another seed gives the same reply again; a fresh sample needs some."""
+_ASK = Step.ASK  # CPython 3.11 finds a member of an enumeration by way of an error: too slow for every call
 _NONE_GIVEN = "(none given)"
 
 
 class _Shown(NamedTuple):
-    """What all questions about one item share: the prompt text around the candidates, everything else filled in."""
+    """What all questions about one item share: the prompt text around the candidates, everything else filled in.
+
+    `mark`: the digest of the fence, begun; the candidates are to come.
+    """
 
     item: Item
     pieces: tuple[str, ...]
-    raw: bytes
+    mark: blake2b
     n_broken: int
 
 
@@ -99,7 +104,9 @@ class ModelJudge:
         text, _ = self._text(item, candidates)
         messages: tuple[Message, ...] = ({"role": "user", "content": text},)
         sampling = self.sampling
-        if step is Step.REPAIR:
+        if step is _ASK:
+            pass
+        elif step is Step.REPAIR:
             if previous is None:
                 raise ValueError("a repair turn needs the reply that could not be read")
             messages += self._repair_turns(previous)
@@ -125,10 +132,11 @@ class ModelJudge:
             raise ValueError(f"a {self.kind} judge is shown {len(shown)} candidate(s), not {len(candidates)}")
         if not self._latest or self._latest[0].item is not item:
             self._latest[:] = [self._shown(item)]
-        _, pieces, raw, n_broken = self._latest[0]
+        _, pieces, begins, n_broken = self._latest[0]
         # Of the texts as they came, so that the mark depends on nothing that is done to them below.
-        said = b'["%b",%b,%b]' % (self.text_hash.encode(), raw, canonical(list(candidates)))
-        mark = digest_of("fence", said).hex()[:16]
+        hashed = begins.copy()
+        hashed.update(canonical(list(candidates)) + b"]")
+        mark = hashed.hexdigest()[:16]
         titles = ("ANSWER",) if self.kind == "rubric" else tuple(f"ANSWER {label}" for label in self.labels)
         fences: dict[str, str] = {}
         for name, title, candidate in zip(shown, titles, candidates, strict=False):
@@ -150,7 +158,8 @@ class ModelJudge:
         # The template is cut at its candidates before anything is filled in: braces of users are no fields.
         cut = re.split(rf"\{{({'|'.join(SHOWN[self.kind])})\}}", self.prompt)
         pieces = tuple(part if i % 2 else fill(part, values) for i, part in enumerate(cut))
-        return _Shown(item, pieces, canonical(raw), n_broken)
+        mark = begun("fence", b'["%b",%b,' % (self.text_hash.encode(), canonical(raw)))
+        return _Shown(item, pieces, mark, n_broken)
 
     def _repair_turns(self, previous: Generated) -> tuple[Message, Message]:
         """The unreadable reply without its reasoning, and the format once more."""
