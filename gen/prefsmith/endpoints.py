@@ -81,8 +81,9 @@ class Abilities(Strict):
 class Limits(Strict):
     """What one endpoint may be sent. What its headers tell counts too, and the smaller wins."""
 
-    concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Most requests in flight for each model at each URL; fewer when the server refuses so many."""
+    concurrency: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Most requests in flight for each model at each URL; fewer when the server refuses so many. By default 64, and for
+    a vLLM engine of our own a quarter more than the sequences that it holds in one step."""
     rpm: Annotated[float, Field(gt=0)] | None = None
     """Requests a minute for each model, with each key."""
     tpm: Annotated[float, Field(gt=0)] | None = None

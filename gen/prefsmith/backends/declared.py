@@ -21,7 +21,7 @@ from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.backends.probe import Declared
 from prefsmith.endpoints import Endpoint
 from prefsmith.errors import UsageError, at
-from prefsmith.records import Capabilities
+from prefsmith.records import CONCURRENCY, Capabilities
 
 
 class Servers(NamedTuple):
@@ -46,7 +46,12 @@ def servers(name: str, target: str, endpoint: Endpoint, *, keyless: bool = False
     n_per_request = 1 if endpoint.server == "llama.cpp" or endpoint.can.n is False else endpoint.n_per_request
     limits = endpoint.limits
     capabilities = Capabilities(
-        wire.KNOWS[endpoint.server], n_per_request, limits.concurrency, rpm=limits.rpm, tpm=limits.tpm, remote=True
+        wire.KNOWS[endpoint.server],
+        n_per_request,
+        limits.concurrency or CONCURRENCY,
+        rpm=limits.rpm,
+        tpm=limits.tpm,
+        remote=True,
     )
     access = _access(name, endpoint, secrets)
     command = CommandKey(endpoint.key_command, endpoint.key_ttl_s) if endpoint.key_command else None
