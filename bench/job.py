@@ -44,9 +44,9 @@ def run(recipe: Recipe, folder: Path, _: str) -> Counted:
     return {}
 
 
-def plan(recipe: Recipe, folder: Path, n_probe: str) -> Counted:
-    """`prefsmith plan --probe N`."""
-    planned = job.plan_job(recipe, folder, n_probe=int(n_probe), say=lambda text: print(text, file=sys.stderr))
+def plan(recipe: Recipe, folder: Path, n_tried: str) -> Counted:
+    """`prefsmith plan --try N`."""
+    planned = job.plan_job(recipe, folder, n_tried=int(n_tried), say=lambda text: print(text, file=sys.stderr))
     if planned["exit"]:
         raise SystemExit(planned["exit"])
     return {"planned": planned}
