@@ -142,6 +142,7 @@ class OpenAICompatible:
                 quota=quota_of(headers),
                 thinks=self._can.reasoning == "think",
                 schema=request.schema,
+                tokens=request.top_logprobs > 0,
             )
         except Exception as error:
             raise self._clean(await self._translated(error, request.model)) from None

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import accumulate
 
+from prefsmith.backends.verdicts import LISTED, likely, right_label
 from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import CallFailed, MachineError
 from prefsmith.reasons import Reason
@@ -39,7 +40,6 @@ _TALE = (
     "path leads back to the market square with its clock that has been five minutes late since anyone can remember"
 )
 _WORDS = tuple(_TALE.split())
-_MARK = "quality="
 _MASK = (1 << 64) - 1
 # Constants of splitmix64 (Vigna, https://prng.di.unimi.it/splitmix64.c).
 _GAMMA, _MIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
@@ -138,7 +138,9 @@ class Scripted:
         out = []
         for k, seed in enumerate(_seeds(request, n)):
             text = self._verdict(request, base, seed)
-            out.append(Generated(k, {"role": "assistant", "content": text}, "stop", len(text) // CHARS_PER_TOKEN + 1))
+            tokens = likely(text, request.labels) if request.top_logprobs else None
+            message: Message = {"role": "assistant", "content": text}
+            out.append(Generated(k, message, "stop", len(text) // CHARS_PER_TOKEN + 1, tokens=tokens))
         return out
 
     def _answers(self, request: Request, base: int, n: int) -> list[Generated]:
@@ -172,8 +174,9 @@ class Scripted:
     def _verdict(self, request: Request, base: int, seed: int) -> str:
         if self._script.unparseable > 0 and _share(base, seed, b"unreadable") < self._script.unparseable:
             return "Both have their merits, and it would be hard to say more than that."
-        label = _right_label(_last_user_text(request.messages), request.labels, partial(_drawn, base, seed, b"label"))
-        return f"Read with care; the marks decide.\nVERDICT: {label}"
+        text = _last_user_text(request.messages)
+        label = right_label(text, request.labels, partial(_drawn, base, seed, b"label"))
+        return label if request.labels == LISTED else f"Read with care; the marks decide.\nVERDICT: {label}"
 
 
 def _seeds(request: Request, n: int) -> range | tuple[int, ...]:
@@ -181,42 +184,6 @@ def _seeds(request: Request, n: int) -> range | tuple[int, ...]:
     if request.sampling.temperature > 0:
         return range(request.seed, request.seed + n)
     return (0,) * n
-
-
-def _right_label(text: str, labels: tuple[str, ...], drawn: Callable[[], int]) -> str:
-    """The label that the marks in the text call for; without marks that fit, one by the draw."""
-    marks, scale = _last_marks(text), _scale(labels)
-    if marks and scale is not None:
-        low, high = scale
-        # A scale of nine or more takes the mark as it is; a shorter one is divided evenly.
-        return str(low + (min(high - low, marks[-1]) if high - low >= 8 else marks[-1] * (high - low + 1) // 10))
-    if len(marks) == 2 and "A" in labels and "B" in labels:
-        first, second = marks
-        if first != second:
-            return "A" if first > second else "B"
-        if "TIE" in labels:
-            return "TIE"
-    return labels[drawn() % len(labels)]
-
-
-def _last_marks(text: str) -> list[int]:
-    """The last two at most, from the end on: a judge's prompt is long, and this is done for every verdict."""
-    out: list[int] = []
-    at = len(text)
-    while len(out) < 2 and (at := text.rfind(_MARK, 0, at)) >= 0:
-        digit = text[at + len(_MARK) : at + len(_MARK) + 1]
-        if digit.isdecimal():
-            out.insert(0, int(digit))
-    return out
-
-
-@lru_cache(maxsize=64)
-def _scale(labels: tuple[str, ...]) -> tuple[int, int] | None:
-    """Lowest and highest of labels that are all numbers."""
-    if not all(label.isdigit() for label in labels):
-        return None
-    numbers = [int(label) for label in labels]
-    return min(numbers), max(numbers)
 
 
 def _last_user_text(messages: Sequence[Message]) -> str:

@@ -84,8 +84,10 @@ def body_of(request: Request, fields: Mapping[str, Json], can: Can) -> dict[str,
         "seed": request.seed,
         **fields,
     }
-    if request.logprobs and can.logprobs:
+    if (request.logprobs or request.top_logprobs) and can.logprobs:
         body["logprobs"] = True
+        if request.top_logprobs:
+            body["top_logprobs"] = request.top_logprobs
     if request.tools:
         body["tools"] = list(request.tools)
         if request.parallel_tool_calls is not None:

@@ -35,6 +35,7 @@ _COLUMNS: Final = {
     "call": 28,
     "completion": 13,
     "verdict": 14,
+    "artifact": 6,
 }
 
 
@@ -56,6 +57,7 @@ class Rows:
     call: list[_Row] = field(default_factory=list)
     completion: list[_Row] = field(default_factory=list)
     verdict: list[_Row] = field(default_factory=list)
+    artifact: list[_Row] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     spans: list[_Row] = field(default_factory=list)
     """(view, first, last) of finished lines that replace the spans in `merged`."""

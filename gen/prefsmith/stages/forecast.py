@@ -8,14 +8,13 @@ or of a run that was stopped: they stand for the rest. Without any there are onl
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
 import orjson
 
-from prefsmith.judging.leaf import SHOWN
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.known import Known
 from prefsmith.ledger.read import knowns, prompts_of, works
@@ -24,6 +23,7 @@ from prefsmith.records import Json
 from prefsmith.stages import grid
 from prefsmith.stages.calls import Leaf, Plan, Sampled
 from prefsmith.stages.expected import Expected, Left, error, judging, sampling
+from prefsmith.stages.most import most_calls, shown_by
 from prefsmith.stages.pace import Load, Terms, whole
 from prefsmith.stages.plan import needed
 from prefsmith.stages.took import Sample, Stage, sample_of, stages_of
@@ -93,7 +93,7 @@ def _counted(db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], off
     out = Counted(left={s: Left() for s in stages_of(plan)})
     sampling = {s.lane: left for s, left in out.left.items() if s.judge is None}
     of_sampler = {c.sampler: sampling[c.lane] for c in plan.cells}
-    judging = [(leaf, out.left[s]) for s in out.left for leaf in _asking(plan) if leaf.judge == s.judge]
+    judging = [(leaf, n, out.left[s]) for s in out.left for leaf, n in most_calls(plan) if leaf.judge == s.judge]
     for block in prompts_of(db, view.selection):
         held = knowns(db, block, plan.samplers, plan.judges, bodies=False)
         sizes = _sizes(db, view.selection, block)
@@ -111,8 +111,8 @@ def _counted(db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], off
                 out.n_bytes[prompt] = size.n_bytes
             for call in grid.missing(plan, known):
                 most += _add_call(sampling[call.lane], call, size, terms[call.lane])
-            for leaf, left in judging:
-                most += _add_leaf(left, leaf, plan, known, size, terms[leaf.lane], finished=prompt in done)
+            for leaf, n, left in judging:
+                most += _add_leaf(left, leaf, n, plan, known, size, terms[leaf.lane], finished=prompt in done)
             out.n_open += prompt not in done
             out.offered_nanousd += most if prompt in offered else 0
     return out
@@ -132,9 +132,10 @@ def _add_call(left: Left, call: Sampled, size: Size, terms: Terms) -> int:
 
 
 def _add_leaf(
-    left: Left, leaf: Leaf, plan: Plan, known: Known, size: Size, terms: Terms, *, finished: bool
+    left: Left, leaf: Leaf, n_each: int, plan: Plan, known: Known, size: Size, terms: Terms, *, finished: bool
 ) -> int:  # fmt: skip
-    """As if every text were judged and every item had its pairs to confirm, each with one question."""
+    """As if every text were judged and every item had its pairs to confirm, each with one question; `n_each`: calls of
+    one item."""
     assert leaf.asks is not None
     n_held = sum(1 for key in known.verdicts if key[0] == leaf.judge)
     left.n_paid += n_held
@@ -142,21 +143,17 @@ def _add_leaf(
         left.n_all += n_held
         return 0
     left.n_begun += n_held
-    n = size.n_items * (2 * plan.rule.max_per_prompt if leaf.role == "confirm" else len(plan.keys))
+    n = size.n_items * n_each
     left.n_all += n
     n_asked = max(0, n - n_held)
     longest = max(c.value.sampling.max_tokens for c in plan.cells if c.value is not None)
     n_bytes = len(leaf.asks.prompt.encode()) + size.n_bytes + size.n_column_bytes + _BODY_BYTES
-    n_shown = len(SHOWN[leaf.asks.kind]) * longest
+    n_shown = shown_by(leaf, len(plan.keys)) * longest
     most = most_nanousd(terms.price, n_bytes + n_shown, 1, leaf.asks.sampling.max_tokens) if terms.price else 0
     left.n_requests += n_asked
     left.n_answers += n_asked
     left.nanousd += n_asked * most
     return n_asked * most
-
-
-def _asking(plan: Plan) -> Iterator[Leaf]:
-    yield from (x for x in (*plan.leaves, *((plan.confirm,) if plan.confirm else ())) if x.role != "grader")
 
 
 def _sizes(db: sqlite3.Connection, chosen: Selection, prompts: Sequence[int]) -> dict[int, Size]:

@@ -13,9 +13,10 @@ from typing import Any
 from prefsmith.backends.replies import read_calls
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.records import Generated, Json, Message, Reply, Request, Usage
+from prefsmith.records import Generated, Json, Message, Reply, Request, Token, Usage
 
 _CUT_OFF = ("abort", "error", None)
+_IMPOSSIBLE = -9999.0
 N_RENDERED = 64
 """Conversations whose tokens are kept: the cells of a grid ask the same one, one after the other."""
 
@@ -105,8 +106,8 @@ class Talk:
             ignore_eos=False,
             stop=list(sampling.stop),
             stop_token_ids=[],
-            logprobs=0 if request.logprobs else None,
-            flat_logprobs=request.logprobs,
+            logprobs=request.top_logprobs or (0 if request.logprobs else None),
+            flat_logprobs=request.logprobs and not request.top_logprobs,
             skip_special_tokens=self._skips_special(request),
             structured_outputs=StructuredOutputsParams(json=request.schema) if request.schema is not None else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -149,7 +150,18 @@ class Talk:
             elif content is None:
                 message["content"] = ""
         logprob_sum = choice.cumulative_logprob if request.logprobs else None
-        return Generated(choice.index, message, finish_reason, n_tokens, reasoning, logprob_sum)
+        tokens = self._told_tokens(choice) if request.top_logprobs else None
+        return Generated(choice.index, message, finish_reason, n_tokens, reasoning, logprob_sum, tokens=tokens)
+
+    def _told_tokens(self, choice: Any) -> tuple[Token, ...] | None:
+        """Each token of the answer with its alternatives, as vLLM's server tells them."""
+        if not choice.logprobs:
+            return None
+        out = []
+        for token_id, at in zip(choice.token_ids, choice.logprobs, strict=False):
+            told = {i: (p.decoded_token or "", max(p.logprob, _IMPOSSIBLE)) for i, p in at.items()}
+            out.append(Token(*told[token_id], tuple(told.values())))
+        return tuple(out)
 
     def _parsed(
         self, choice: Any, request: Request, prompt: Sequence[int]
