@@ -22,6 +22,7 @@ from prefsmith.handoff import export_into
 from prefsmith.intake import check_columns, prompts_of, same_prompts, selected, tell_set_aside
 from prefsmith.judging.graders import Grader
 from prefsmith.judging.judge import LeafJudge
+from prefsmith.judging.parse import READ_VERSION
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.ledger import NAME, Ledger
@@ -31,6 +32,7 @@ from prefsmith.prices import FREE, PriceTable, nanousd_of
 from prefsmith.purse import Billed, Purse, settle
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
+from prefsmith.reread import read_again
 from prefsmith.session import OnProgress, session
 from prefsmith.stages.build import Resolution, bind, described, resolve
 from prefsmith.stages.calls import Plan
@@ -74,6 +76,21 @@ def judge_job(
         plan = replace(bind(resolution, ledger), cells=kept.cells, samples=False)
         _settle(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, _view(recipe, plan, selection), pools, on_progress, say)
+
+
+def reread_job(folder: Path, say: Say = print) -> int:
+    """Read the stored replies of a folder's judges by today's reader, and write its files again. Asks nothing."""
+    with Ledger.create(folder) as ledger:
+        told = read_again(ledger)
+        ledger.learn({"reread": {"read_version": READ_VERSION, **told._asdict()}})
+        say(str(told))
+        with Folder(folder) as before:
+            formats = before.recipe.export
+        if told.n_owed:
+            say(f"the exported files are left as they were; `prefsmith judge {folder}` asks what is owed")
+        for written in () if told.n_owed else export_into(ledger, folder, formats):
+            say(f"{written.path}: {written.n_rows:,} rows")
+    return 0
 
 
 def plan_job(

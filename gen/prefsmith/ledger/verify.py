@@ -93,6 +93,11 @@ _COUNTS = (
     ("tokens.prompt", "SELECT coalesce(sum(n_prompt_tokens), 0) FROM call WHERE status = 'ok'"),
     ("tokens.completion", "SELECT coalesce(sum(n_completion_tokens), 0) FROM call WHERE status = 'ok'"),
 )
+_ANSWERED = (
+    "SELECT 1 FROM verdict WHERE prompt = ? AND judge = ? AND reads = ? AND shown = ? AND repeat = ? "
+    "AND call IS NOT NULL"
+)
+"""By an earlier reply, which a newer reader could read after all."""
 _REASONS = frozenset(Reason)
 _MOST_OF_A_KIND = 20
 
@@ -251,7 +256,7 @@ def _judged(db: sqlite3.Connection) -> Iterator[str]:
                 of_prompt, by, _, text, _ = verdict[1:]
                 yield f"verdict of prompt {of_prompt} by judge {by} on text {text}: its call {call} asked otherwise"
         ended = reason is None if status == "ok" else reason in FINAL_CALL
-        if ended and not found:
+        if ended and not found and db.execute(_ANSWERED, said).fetchone() is None:
             yield f"call {call} of prompt {prompt}: its verdict is missing"
 
 
