@@ -126,7 +126,7 @@ def refusal(lane: str, backend: Backend, uses: Sequence[Use]) -> str | None:
         if why := backend.refusal(use.sampling):
             place = "in the judge's file" if use.who.startswith("judge") else "in its row of `sample:`"
             return f"{use.who}: {lane} cannot be asked so: {why} {place}, or take another model"
-        if use.logprobs and not backend.can.logprobs:
+        if use.logprobs and not (backend.can.logprobs or backend.can.decisions):
             return (
                 f"{use.who} needs the log-probabilities of tokens, which {lane} does not give; take another model, or "
                 'a judge whose file does without: needs = ["logprobs"]'
@@ -143,7 +143,8 @@ def _models(plan: Plan, pools: Mapping[str, Pool]) -> list[_Model]:
             names[cell.lane] = cell.wire_model
             uses.setdefault(cell.lane, {})[Use("sample", cell.value.sampling)] = None
     for leaf in plan.leaves:
-        if leaf.asks is not None:
+        # A classifier has no chat to be asked about.
+        if leaf.asks is not None and leaf.asks.chats:
             names[leaf.lane] = leaf.asks.wire_model
             uses.setdefault(leaf.lane, {})[
                 Use(f"judge {leaf.name!r}", leaf.asks.sampling, leaf.asks.needs_logprobs)

@@ -187,7 +187,7 @@ def _uses(resolution: Resolution, lane: str) -> list[Use]:
         if not isinstance(one.judge, Grader) and one.by is not None:
             asked.append((one.judge, one.by))
             asked += [(one.judge.lister, one.lists_by)] if one.judge.lister and one.lists_by else []
-    judges = [judge for judge, by in asked if by.backend_key == lane]
+    judges = [judge for judge, by in asked if by.backend_key == lane and judge.chats]
     return sampled + [Use(f"judge {j.name!r}", j.sampling, j.needs_logprobs) for j in judges]
 
 

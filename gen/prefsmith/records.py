@@ -154,7 +154,7 @@ class Request(NamedTuple):
     """What one backend call asks. `labels`: the words that a judge's verdict line may hold, for backends that
     can make use of them; a server never needs to know them. `logprobs`: ask for the sum over each answer's tokens;
     `top_logprobs`: and for so many alternatives at each of them. `n_control_tokens`: broken up in its messages, for the
-    row of its call."""
+    row of its call. `decides`: one of the labels is all that is wanted, however a server can best say which."""
 
     model: str
     messages: tuple[Message, ...]
@@ -169,6 +169,7 @@ class Request(NamedTuple):
     logprobs: bool = False
     top_logprobs: int = 0
     n_control_tokens: int = 0
+    decides: bool = False
 
 
 class Token(NamedTuple):

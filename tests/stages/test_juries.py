@@ -33,6 +33,7 @@ FORMS: dict[str, tuple[Any, int]] = {
     "pointwise": (use("rubric-help"), K),
     "confirmed": ([use("rubric-help"), {"confirm": "pairwise-help", "model": "jury:a"}], K + 2),
     "probabilities": (use("quick-help"), K),
+    "reward": (use("reward"), K),
     "minmax": (use("pairwise-help", tournament="minmax"), 2 * (3 * ceil(K / 2) - 2)),
     "roundrobin": (use("pairwise-help", tournament="roundrobin"), K * (K - 1)),
     "listwise": (use("listwise-help"), 2),
@@ -49,8 +50,8 @@ def test_each_form_asks_what_is_documented_and_pairs_by_the_marks(form: str, tmp
     judge, n_each = FORMS[form]
     what = recipe(tmp_path, N, judge, **QUIET)
     assert run_job(what, tmp_path / "out", say=lambda _: None) == 0
-    asked = [line for line in logged(tmp_path) if line["labels"]]
-    assert len(asked) == N * n_each
+    n_asked = len(judged(tmp_path))
+    assert n_asked == N * n_each
     # The marks are the truth: the better one is chosen, whoever judged.
     for chosen, rejected in exported(tmp_path):
         assert chosen > rejected
@@ -62,7 +63,11 @@ def test_each_form_asks_what_is_documented_and_pairs_by_the_marks(form: str, tmp
     assert explain(tmp_path / "out", "line:1")
     # A second run finds everything.
     assert run_job(what, tmp_path / "out", say=lambda _: None) == 0
-    assert len([line for line in logged(tmp_path) if line["labels"]]) == N * n_each
+    assert len(judged(tmp_path)) == n_asked
+
+
+def judged(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in logged(folder) if line["model"] != "fake"]
 
 
 def exported(folder: Path) -> list[tuple[int, int]]:
@@ -156,6 +161,9 @@ def test_a_tournament_that_takes_turns_with_its_models_is_played_to_the_end(tmp_
         ({"cascade": ["contains", use("rubric-help")], "below": 0.5}, "logprobs = true"),
         ({"panel": ["contains", use("pairwise-help")]}, "pairwise judge 'pairwise-help' confirms"),
         (use("rubric-help", list_model="jury:b"), "writes no list"),
+        ({"panel": [use("reward"), use("rubric-help")]}, "unbounded rewards"),
+        ({"panel": [use("reward"), use("reward", "b")]}, "have each a scale of their own"),
+        ({"cascade": [use("reward"), use("rubric-help")]}, "unbounded rewards"),
         ([use("rubric-help"), {"confirm": "listwise-help", "model": "jury:a"}], "needs a pairwise judge"),
     ],
 )

@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import accumulate
 
-from prefsmith.backends.verdicts import LISTED, likely, right_label
+from prefsmith.backends.verdicts import LISTED, last_marks, likely, right_label
 from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import CallFailed, MachineError
 from prefsmith.reasons import Reason
@@ -100,6 +100,8 @@ class Scripted:
             await asyncio.sleep(0)
         if script.faults > 0:
             self._maybe_fail(base, request)
+        if request.kind == "classify":
+            return _rewarded(request, said)
         n = 1 if script.n_ignored else request.n
         choices = (self._verdicts if request.labels else self._answers)(request, base, n)
         n_prompt, n_new = len(said) // CHARS_PER_TOKEN + 1, sum([c.n_tokens or 0 for c in choices])
@@ -184,6 +186,14 @@ def _seeds(request: Request, n: int) -> range | tuple[int, ...]:
     if request.sampling.temperature > 0:
         return range(request.seed, request.seed + n)
     return (0,) * n
+
+
+def _rewarded(request: Request, said: bytes) -> Reply:
+    """The mark of the last answer on a scale without bounds, around 0."""
+    marks = last_marks(request.messages[-1]["content"] or "", 1)
+    generated = Generated(0, {"role": "assistant", "content": ""}, "stop", 0, value=marks[-1] - 4.5 if marks else None)
+    n_prompt = len(said) // CHARS_PER_TOKEN + 1
+    return Reply((generated,), Usage(n_prompt, 0, 0, 0), request.model, "scripted", None, 200)
 
 
 def _last_user_text(messages: Sequence[Message]) -> str:

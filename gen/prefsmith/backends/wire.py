@@ -92,7 +92,9 @@ def body_of(request: Request, fields: Mapping[str, Json], can: Can) -> dict[str,
         body["tools"] = list(request.tools)
         if request.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = request.parallel_tool_calls
-    if request.schema is not None:
+    # A schema's braces and quotes would take the places at which a verdict's probabilities are looked for.
+    told_otherwise = request.decides and can.logprobs
+    if request.schema is not None and not told_otherwise:
         check(request.schema)
         body["response_format"] = {
             "type": "json_schema",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prefsmith.errors import did_you_mean
 
-FileKind = Literal["rubric", "pairwise", "listwise", "checklist"]
+FileKind = Literal["rubric", "pairwise", "listwise", "checklist", "reward"]
 
 
 class Strict(BaseModel):
@@ -44,9 +44,10 @@ class QuestionsPart(Strict):
 class JudgeFile(Strict):
     kind: FileKind
     """rubric: one answer, 1 to 9. pairwise: which of two. listwise: all answers in one call, ranked. checklist: one
-    answer, by yes-or-no questions that a model writes for the prompt."""
-    prompt: str
-    """A text file beside this one, or on the shelf prompts/."""
+    answer, by yes-or-no questions that a model writes for the prompt. reward: a reward model's number, of which the
+    file says nothing more."""
+    prompt: str | None = None
+    """A text file beside this one, or on the shelf prompts/; every kind but reward has one."""
     choices: list[str] | None = None
     """Words that the verdict line may hold; by default all that the kind knows."""
     orders: Literal["both", "seeded"] = "both"
@@ -54,6 +55,9 @@ class JudgeFile(Strict):
     logprobs: bool = False
     """rubric, pairwise, checklist: ask for the probabilities of the labels and let their mean decide, where the server
     gives them."""
+    decisions: bool = False
+    """rubric, pairwise, checklist: take the probabilities from /v1/decisions where the endpoint declares it, else from
+    the tokens of a line, else a line bound to a schema. For a prompt that asks for no reasons."""
     structured: bool = False
     """Bind the reply to a JSON schema, where the server can."""
     samples: Annotated[int, Field(ge=1, le=64)] = 1

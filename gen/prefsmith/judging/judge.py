@@ -17,8 +17,8 @@ class LeafJudge(Protocol):
     """What stages need of a judge that asks a model: those of files are `ModelJudge`, others come as entry points.
 
     `orders`, `samples`, `shuffles` say which calls a stage makes; they change no answer and stand in no key.
-    `prompt`: all that it says beside the conversation and the answers; `scale`: of its scores. `lister`: the
-    judge that writes the questions which this one answers.
+    `prompt`: all that it says beside the conversation and the answers. `chats`: it talks to the model, which is a
+    classifier otherwise. `scale`: of its scores. `lister`: the judge that writes the questions which this one answers.
     """
 
     @property
@@ -43,6 +43,8 @@ class LeafJudge(Protocol):
     def samples(self) -> int: ...
     @property
     def shuffles(self) -> int: ...
+    @property
+    def chats(self) -> bool: ...
     @property
     def scale(self) -> Literal["unit", "logit"]: ...
     @property

@@ -23,6 +23,7 @@ from prefsmith.judging.parse import (
     verdict_schema,
     without_reasoning,
 )
+from prefsmith.judging.reward import read_reward
 from prefsmith.judging.show import column, conversation, defused, fenced
 from prefsmith.judging.verdicts import Step
 from prefsmith.ledger.ids import digest, digest_of, draw
@@ -68,7 +69,8 @@ class ModelJudge:
 
     `target` and `model` are the identity that is hashed, `wire_model` is what the server calls the model. `reads`:
     the item's columns that the prompt text names, `needs`: those of them that an item must have. `logprobs`: ask for
-    the probabilities of the labels; `structured`: bind the reply to a schema.
+    the probabilities of the labels; `structured`: bind the reply to a schema; `decides`: by whatever way the server can
+    best say them.
     """
 
     name: str
@@ -86,9 +88,11 @@ class ModelJudge:
     logprobs: bool = False
     needs_logprobs: bool = False
     structured: bool = False
+    decides: bool = False
     samples: int = 1
     shuffles: int = 1
     lister: ModelJudge | None = None
+    chats: bool = True
     scale: Literal["unit", "logit"] = "unit"
     ask_version: int = ASK_VERSION
     read_version: int = READ_VERSION
@@ -118,6 +122,8 @@ class ModelJudge:
         if self.logprobs:
             # What the reader makes of too little mass is part of what the verdict means.
             out["logprobs"] = "needed" if self.needs_logprobs else "asked"
+        if self.decides:
+            out["decisions"] = True
         if self.structured:
             out["schema"] = verdict_schema(self.labels)
         return out
@@ -153,6 +159,7 @@ class ModelJudge:
             schema=verdict_schema(self.labels) if self.structured else None,
             top_logprobs=TOP if self.logprobs else 0,
             n_control_tokens=n_broken,
+            decides=self.decides,
         )
 
     def read(self, reply: Generated, n_shown: int = 1) -> Judged:
@@ -225,6 +232,8 @@ _LIST_AGAIN = (
 
 def reader_of(described: Json) -> Callable[[Generated, int], Judged] | None:
     """How a stored reply is read, by what the ledger keeps of its judge; None for a kind that is not of these files."""
+    if described.get("kind") == "reward":
+        return lambda reply, _: read_reward(reply)
     if described.get("kind") not in SHOWN:
         return None
     labels, needed = described["choices"], described.get("logprobs") == "needed"

@@ -20,7 +20,7 @@ from prefsmith.errors import UsageError, did_you_mean
 from prefsmith.gates import Gates
 from prefsmith.judging.graders import Grader, make_grader
 from prefsmith.judging.judge import LeafJudge
-from prefsmith.judging.load import AskedModel, brought, judge_names, load_judge, model_of
+from prefsmith.judging.load import AskedModel, brought, judge_names, load_any, model_of
 from prefsmith.ledger.ids import sampler_hash
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.pairing import Rule
@@ -185,7 +185,7 @@ def _judge(recipe: Recipe, spec: Judge, roots: Sequence[Path]) -> Judging:
     asked, lists = (AskedModel(r.identity.target, r.identity.model, r.wire_model) for r in (by, lists_by))
     judge: LeafJudge | None = brought(name, asked)
     if judge is None:
-        judge = load_judge(name, asked[:2], by.wire_model, roots, lists if spec.list_model is not None else None)
+        judge = load_any(name, asked, roots, lists if spec.list_model is not None else None)
     return Judging(spec, judge, by, lists_by if judge.lister else None)
 
 

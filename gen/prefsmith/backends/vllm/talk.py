@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefsmith.backends.replies import read_calls
+from prefsmith.backends.reward import reply_with
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Generated, Json, Message, Reply, Request, Token, Usage
@@ -67,13 +68,30 @@ class Talk:
             )
         return {"type": "token", "prompt_token_ids": tokens}, self._sampling(request)
 
-    def _tokens(self, request: Request) -> list[int]:
+    def asked_reward(self, request: Request) -> tuple[Json, Any]:
+        """The prompt and the parameters of `AsyncLLM.encode`: no activation over the head's number."""
+        from vllm import PoolingParams
+
+        tokens = self._tokens(request, add_generation_prompt=False)
+        if len(tokens) > self.n_ctx_tokens:
+            detail = f"the conversation has {len(tokens)} tokens; the model holds {self.n_ctx_tokens}"
+            raise CallFailed(Reason.CONTEXT_TOO_LONG, detail)
+        prompt = {"type": "token", "prompt_token_ids": tokens}
+        return prompt, PoolingParams(task="classify", use_activation=False)
+
+    def read_reward(self, out: Any, request: Request) -> Reply:
+        """Raises CallFailed for a head that is no reward model's."""
+        values = [float(value) for value in out.outputs.data.flatten().tolist()]
+        n_tokens = len(out.prompt_token_ids)
+        return reply_with(list(values), n_tokens, request.model, out.request_id, fingerprint=self._fingerprint)
+
+    def _tokens(self, request: Request, add_generation_prompt: bool = True) -> list[int]:
         # By identity: a prompt's messages are one value for all cells that ask it; the request is kept, so that no
         # other value can take the place of its parts.
         key = (id(request.messages), id(request.tools))
         if (known := self._rendered.get(key)) is not None:
             return known[1]
-        template = {"add_generation_prompt": True, "continue_final_message": False, **self._template}
+        template = {"add_generation_prompt": add_generation_prompt, "continue_final_message": False, **self._template}
         if request.tools:
             template["tools"] = list(request.tools)
         params = self._params.with_defaults(template)
@@ -90,6 +108,7 @@ class Talk:
 
         sampling = request.sampling
         greedy = sampling.temperature == 0
+        schema = None if request.decides else request.schema  # the probabilities of a plain line say it better
         return SamplingParams(
             # A greedy answer has no draw in it, and vLLM refuses to give the same one n times.
             n=1 if greedy else request.n,
@@ -109,7 +128,7 @@ class Talk:
             logprobs=request.top_logprobs or (0 if request.logprobs else None),
             flat_logprobs=request.logprobs and not request.top_logprobs,
             skip_special_tokens=self._skips_special(request),
-            structured_outputs=StructuredOutputsParams(json=request.schema) if request.schema is not None else None,
+            structured_outputs=StructuredOutputsParams(json=schema) if schema is not None else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
         )
