@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from prefsmith.judging.expect import TOP
@@ -26,7 +27,7 @@ from prefsmith.judging.parse import (
 from prefsmith.judging.reward import read_reward
 from prefsmith.judging.show import column, conversation, defused, fenced
 from prefsmith.judging.verdicts import Step
-from prefsmith.ledger.ids import digest, digest_of, draw
+from prefsmith.ledger.ids import begun, digest, draw
 from prefsmith.outcomes import Judged
 from prefsmith.records import Generated, Item, Json, Message, Request, Sampling, canonical
 from prefsmith.text import fill
@@ -55,11 +56,14 @@ _NONE_GIVEN = "(none given)"
 
 
 class _Shown(NamedTuple):
-    """What all questions about one item share: the prompt text around the candidates, everything else filled in."""
+    """What all questions about one item share: the prompt text around the candidates, everything else filled in.
+
+    `mark`: the digest of the fence, begun; the candidates are to come.
+    """
 
     item: Item
     pieces: tuple[str, ...]
-    raw: bytes
+    mark: blake2b
     n_broken: int
 
 
@@ -172,10 +176,11 @@ class ModelJudge:
             raise ValueError(f"a {self.kind} judge is shown {len(shown)} candidate(s), not {len(candidates)}")
         if not self._latest or self._latest[0].item is not item:
             self._latest[:] = [self._shown(item)]
-        _, pieces, raw, n_broken = self._latest[0]
+        _, pieces, begins, n_broken = self._latest[0]
         # Of the texts as they came, so that the mark depends on nothing that is done to them below.
-        said = b'["%b",%b,%b]' % (self.text_hash.encode(), raw, canonical(list(candidates)))
-        mark = digest_of("fence", said).hex()[:16]
+        hashed = begins.copy()
+        hashed.update(canonical(list(candidates)) + b"]")
+        mark = hashed.hexdigest()[:16]
         titles = ("ANSWER",) if len(candidates) == 1 else tuple(f"ANSWER {letter}" for letter in LETTERS)
         blocks: list[str] = []
         for title, candidate in zip(titles, candidates, strict=False):
@@ -201,7 +206,8 @@ class ModelJudge:
         pieces = tuple(part if i % 2 else fill(part, values) for i, part in enumerate(cut))
         if self.kind == "checklist":
             del raw["question"]  # else the mark would part the answer from what calls about it share
-        return _Shown(item, pieces, canonical(raw), n_broken)
+        mark = begun("fence", b'["%b",%b,' % (self.text_hash.encode(), canonical(raw)))
+        return _Shown(item, pieces, mark, n_broken)
 
     def _repair_turns(self, previous: Generated, n_shown: int) -> tuple[Message, Message]:
         """The unreadable reply without its reasoning, and the format once more."""

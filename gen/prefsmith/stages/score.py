@@ -97,9 +97,11 @@ def asks(leaf: Leaf, texts: Sequence[int]) -> bool:
 
 def asked(leaf: Leaf, item: Item, reads: bytes, shown: tuple[int, ...], known: Known, repeat: int = 0) -> Asked:
     """The next step for a verdict: the first question, or what follows a reply that could not be read."""
-    tried = known.tried.get((leaf.judge, reads, shown, repeat), ())
+    tried = known.tried.get((leaf.judge, reads, shown, repeat))
+    if not tried:
+        return Asked(leaf, item, reads, shown, Step.ASK, None, repeat)
     step = next_step([(Step(t.step), t.reason) for t in tried]) or Step.ASK
-    return Asked(leaf, item, reads, shown, step, tried[-1].reply if tried else None, repeat)
+    return Asked(leaf, item, reads, shown, step, tried[-1].reply, repeat)
 
 
 def lacks(leaf: Leaf, item: Item) -> bool:
