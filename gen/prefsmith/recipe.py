@@ -147,6 +147,8 @@ class Judge(Strict):
             raise ValueError("`tournament` belongs to the panel or cascade as a whole, which decides each duel")
         if members and (self.pattern is not None or self.text is not None or self.ignore_case):
             raise ValueError("`pattern`, `text` and `ignore_case` belong to the member that reads them")
+        if members and self.list_model is not None:
+            raise ValueError("`list_model` belongs to the member that is a checklist")
         return self
 
     @field_validator("model", "list_model")

@@ -29,6 +29,7 @@ def pairs(*models: str) -> list[dict[str, Any]]:
     return [use("pairwise-help", model) for model in models]
 
 
+UF = ["uf-instruction", "uf-truthfulness", "uf-honesty", "uf-helpfulness"]
 FORMS: dict[str, tuple[Any, int]] = {
     "pointwise": (use("rubric-help"), K),
     "confirmed": ([use("rubric-help"), {"confirm": "pairwise-help", "model": "jury:a"}], K + 2),
@@ -39,6 +40,7 @@ FORMS: dict[str, tuple[Any, int]] = {
     "listwise": (use("listwise-help"), 2),
     "checklist": (use("checklist-help", list_model="jury:strong"), 1 + 3 * K),
     "panel": ({"panel": [use("rubric-help", "a"), use("rubric-help", "b")], "rule": "mean"}, 2 * K),
+    "aspects": ({"panel": UF, "model": "jury:a"}, 4 * K),
     "voted": ({"panel": pairs("a", "b", "c"), "tournament": "minmax"}, 3 * 2 * n_minmax(K)),
     "cascade": ({"cascade": [use("quick-help"), use("rubric-help", "b")], "below": 0.7}, K),
     "unsure": ({"cascade": [use("quick-help"), use("rubric-help", "b")], "below": 0.9}, 2 * K),

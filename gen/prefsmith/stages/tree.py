@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prefsmith.errors import UsageError
-from prefsmith.judging.graders import Grader
+from prefsmith.judging.graders import Grader, is_grader
 from prefsmith.judging.judge import LeafJudge
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.recipe import Judge
@@ -26,9 +26,9 @@ def leaf_specs(entries: Iterable[Judge]) -> Iterator[Judge]:
         if members is None:
             yield entry
             continue
-        given = {name: getattr(entry, name) for name in ("model", "list_model")}
         for spec in leaf_specs(members):
-            yield spec.model_copy(update={n: v for n, v in given.items() if getattr(spec, n) is None})
+            asks = spec.use is None or not is_grader(spec.use)
+            yield spec.model_copy(update={"model": entry.model}) if asks and spec.model is None else spec
 
 
 def check(entry: Judge, judges: Iterator[tuple[Judge, Grader | LeafJudge]]) -> None:
