@@ -168,7 +168,7 @@ class ModelJudge:
 
     def read(self, reply: Generated, n_shown: int = 1) -> Judged:
         """What the kind gives; a bad answer is a reason, never an exception."""
-        return read_as(self.kind, reply, self.labels, n_shown, self.needs_logprobs)
+        return _READERS[self.kind](reply, self.labels, n_shown, self.needs_logprobs)
 
     def _text(self, item: Item, candidates: Sequence[str]) -> tuple[str, int]:
         shown = SHOWN[self.kind]
@@ -181,13 +181,17 @@ class ModelJudge:
         hashed = begins.copy()
         hashed.update(canonical(list(candidates)) + b"]")
         mark = hashed.hexdigest()[:16]
-        titles = ("ANSWER",) if len(candidates) == 1 else tuple(f"ANSWER {letter}" for letter in LETTERS)
-        blocks: list[str] = []
-        for title, candidate in zip(titles, candidates, strict=False):
-            text, n = defused(candidate)
-            blocks.append(fenced(title, text, mark))
-            n_broken += n
-        fences = {shown[0]: "\n\n".join(blocks)} if self.kind == "listwise" else dict(zip(shown, blocks, strict=True))
+        fences: dict[str, str] = {}
+        if len(candidates) == 1:
+            text, n = defused(candidates[0])
+            fences[shown[0]], n_broken = fenced("ANSWER", text, mark), n_broken + n
+        elif candidates:
+            defusing = [defused(candidate) for candidate in candidates]
+            n_broken += sum(n for _, n in defusing)
+            blocks = [
+                fenced(f"ANSWER {letter}", text, mark) for letter, (text, _) in zip(LETTERS, defusing, strict=False)
+            ]
+            fences = dict(zip(shown, ["\n\n".join(blocks)] if self.kind == "listwise" else blocks, strict=True))
         return "".join([fences[p] if i % 2 else p for i, p in enumerate(pieces)]), n_broken
 
     def _shown(self, item: Item) -> _Shown:
@@ -242,23 +246,15 @@ def reader_of(described: Json) -> Callable[[Generated, int], Judged] | None:
         return lambda reply, _: read_reward(reply)
     if described.get("kind") not in SHOWN:
         return None
-    labels, needed = described["choices"], described.get("logprobs") == "needed"
-    return lambda reply, n_shown: read_as(described["kind"], reply, labels, n_shown, needed)
+    read, labels, needed = _READERS[described["kind"]], described["choices"], described.get("logprobs") == "needed"
+    return lambda reply, n_shown: read(reply, labels, n_shown, needed)
 
 
-def read_as(
-    kind: str, reply: Generated, labels: Sequence[str], n_shown: int = 1, needs_logprobs: bool = False
-) -> Judged:
-    """A reply as judges of this kind read it: also a stored one, of a judge whose file is gone."""
-    match kind:
-        case "rubric":
-            return read_score(reply, labels, needs_logprobs)
-        case "checklist":
-            return read_yes(reply, labels, needs_logprobs)
-        case "pairwise":
-            return read_choice(reply, labels, needs_logprobs)
-        case "listwise":
-            return read_ranking(reply, n_shown)
-        case "list":
-            return read_list(reply, MOST_LISTED)
-    raise ValueError(f"no judge of kind {kind!r} is known here")
+_READERS: dict[str, Callable[[Generated, Sequence[str], int, bool], Judged]] = {
+    "rubric": lambda reply, labels, _, needed: read_score(reply, labels, needed),
+    "checklist": lambda reply, labels, _, needed: read_yes(reply, labels, needed),
+    "pairwise": lambda reply, labels, _, needed: read_choice(reply, labels, needed),
+    "listwise": lambda reply, _, n_shown, __: read_ranking(reply, n_shown),
+    "list": lambda reply, *_: read_list(reply, MOST_LISTED),
+}
+"""By kind: of a reply, the labels, how many answers were shown, and whether probabilities are needed for a verdict."""

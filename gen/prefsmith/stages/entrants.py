@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from math import factorial
 
 from prefsmith.ledger.ids import draw
@@ -17,16 +16,24 @@ _MOST_DRAWS = 1000
 class Entrants:
     """The distinct texts of a prompt that passed the gates, by cell and index."""
 
+    __slots__ = ("_alive", "_known", "_names", "_samplers", "of_prompt", "texts")
+
     def __init__(self, of_prompt: bytes, alive: Sequence[Key], known: Known, samplers: Mapping[int, bytes]) -> None:
         self.of_prompt = of_prompt
-        self._by_text = {known.completions[key].text: key for key in reversed(alive)}
-        self._samplers = samplers
-        self.texts = tuple(dict.fromkeys([known.completions[key].text for key in alive]))
+        self._alive, self._known, self._samplers = alive, known, samplers
+        self._names: dict[int, bytes] = {}
+        completions = known.completions
+        self.texts = tuple(dict.fromkeys([completions[key].text for key in alive]))
 
-    @cached_property
+    @property
     def names(self) -> Mapping[int, bytes]:
-        """A sampler's hash and an index, by which a text is known in every folder; its integer is this ledger's own."""
-        return {t: self._samplers[key[0]] + b"%d" % key[1] for t, key in self._by_text.items()}
+        """A sampler's hash and an index, by which a text is known in every folder; its integer is this ledger's own.
+        Worked out when it is first wanted, for most stages do not."""
+        if not self._names:
+            for key in self._alive:
+                text = self._known.completions[key].text
+                self._names.setdefault(text, self._samplers[key[0]] + b"%d" % key[1])
+        return self._names
 
     def drawn(self, judge: bytes, *what: bytes | int) -> tuple[int, ...]:
         """All texts in an order that says nothing of where they come from. `judge`: a hash, as is what it is drawn for:

@@ -32,7 +32,7 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     if sampling := grid.missing(plan, known):
         return [*sampling] if plan.samples else []
     alive = alive_in(plan, gates_of(plan, work, known))
-    of, correct = entrants(plan, work, alive, known), plan.rule.correct
+    of, correct = Entrants(work.hash, alive, known, plan.sampler_hashes), plan.rule.correct
     pairless: Sequence[OpenItem] = work.items
     found: list[tuple[OpenItem, tuple[Pair, ...]]] = []
     for stage in plan.stages:
