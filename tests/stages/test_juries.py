@@ -62,7 +62,8 @@ def test_each_form_asks_what_is_documented_and_pairs_by_the_marks(form: str, tmp
     told = summary_of(tmp_path / "out")
     n_lists = N if form == "checklist" else 0
     assert sum(n for tally in told["verdicts"].values() for n in tally.values()) == N * n_each - n_lists
-    assert explain(tmp_path / "out", "line:1")
+    scored = [one["verdicts"] for one in explain(tmp_path / "out", "line:1")["completions"]]
+    assert sum(bool(verdicts) for verdicts in scored) >= 2
     # A second run finds everything.
     assert run_job(what, tmp_path / "out", say=lambda _: None) == 0
     assert len(judged(tmp_path)) == n_asked

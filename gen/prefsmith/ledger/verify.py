@@ -242,8 +242,8 @@ def _judged(db: sqlite3.Connection) -> Iterator[str]:
     )
     kept = db.execute(
         "SELECT call, prompt, judge, reads, shown, repeat FROM verdict WHERE call IS NOT NULL UNION ALL "
-        "SELECT a.call, i.prompt, a.made_by, k.unit ->> '$.reads', '', 0 FROM artifact a JOIN item i ON i.id = a.item "
-        "JOIN call k ON k.id = a.call ORDER BY 1"
+        "SELECT a.call, i.prompt, a.made_by, CASE WHEN json_valid(k.unit) THEN k.unit ->> '$.reads' END, '', 0 "
+        "FROM artifact a JOIN item i ON i.id = a.item JOIN call k ON k.id = a.call ORDER BY 1"
     )
     for (call, prompt, judge, status, reason, unit, reply, of), found in _beside(calls, kept):
         if reply is not None and _of(reply) != of:
