@@ -92,7 +92,7 @@ def test_plan_counts_at_most_what_is_asked(form: str, tmp_path: Path) -> None:
     assert most >= N * n_each
     if form not in ("checklist", "cascade"):  # how many questions there are, and who is unsure, is seen later
         assert most == N * n_each
-    found = plan_job(what, tmp_path / "out", n_probe=4, say=lambda _: None)
+    found = plan_job(what, tmp_path / "out", n_tried=4, say=lambda _: None)
     more = sum(stage["requests"] for stage in found["stages"] if stage["stage"] != "sample")
     assert more == (N - found["prompts_sampled"]) * n_each
 

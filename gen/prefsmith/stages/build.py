@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from prefsmith.backends import Resolved
 from prefsmith.backends import resolve as resolve_model
-from prefsmith.errors import UsageError, did_you_mean
+from prefsmith.errors import Place, UsageError, at, did_you_mean
 from prefsmith.gates import Gates
 from prefsmith.judging.graders import Grader, make_grader
 from prefsmith.judging.judge import LeafJudge
@@ -32,7 +32,7 @@ from prefsmith.stages.tree import (
     check,
     described_leaf,
     described_stage,
-    leaf_specs,
+    leaf_places,
     restored_leaf,
     restored_stage,
     stages_of,
@@ -72,16 +72,22 @@ class Resolution:
         return {r.backend_key: r for r in _used(self.samplers, self.judges)}
 
 
-def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool = True) -> Resolution:
+def resolve(
+    recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool = True, keyless: bool = False
+) -> Resolution:
     """Raises UsageError for a model, judge, grader or parameter that cannot work.
 
-    `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone.
+    `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone; `keyless`: nothing
+    will be sent, so that a key which is not there is a note.
     """
     notes: list[str] = []
     samplers: dict[bytes, Drawn] = {}
-    for row in recipe.sample if sampling else ():
-        target = resolve_model(row.model, recipe.endpoints)
-        for sampler, n in _grid(row, target, recipe.seed, notes.append):
+    for i, row in enumerate(recipe.sample if sampling else ()):
+        with at("sample", i, "model"):
+            target = resolve_model(row.model, recipe.endpoints, keyless=keyless)
+        with at("sample", i):
+            grid = _grid(row, target, recipe.seed, notes.append)
+        for sampler, n in grid:
             of = sampler_hash(sampler)
             drawn, same = Drawn(sampler, n, target, row.reasoning == "keep"), samplers.get(of)
             if same is not None:
@@ -89,18 +95,20 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
             samplers[of] = drawn
     if recipe.gates.min_tokens > 1 and any(d.by.capabilities.n_per_request > 1 for d in samplers.values()):
         raise UsageError(
-            "gates.min_tokens: servers count the tokens of a request's choices together; set `n_per_request: 1` for "
-            "the endpoint, or leave min_tokens at 1"
+            "servers count the tokens of a request's choices together; set `n_per_request: 1` for the endpoint, or "
+            "leave min_tokens at 1",
+            ("gates", "min_tokens"),
         )
-    judges = tuple(_judge(recipe, spec, roots) for spec in leaf_specs(recipe.judge))
+    judges = [_judge(recipe, place, spec, roots, keyless) for place, spec in leaf_places(recipe.judge)]
     coming = iter([(one.spec, one.judge) for one in judges])
-    for entry in recipe.judge:
-        check(entry, coming)
-    notes.extend(dict.fromkeys(note for r in _used(list(samplers.values()), judges) for note in r.notes))
+    for i, entry in enumerate(recipe.judge):
+        with at("judge", i):
+            check(entry, coming)
+    notes.extend(dict.fromkeys(note for r in _used(samplers.values(), judges) for note in r.notes))
     if sampling and sum(drawn.n for drawn in samplers.values()) < 2:
         notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
     notes.extend(dict.fromkeys(note for one in judges if (note := _kin(one, samplers.values(), recipe))))
-    return Resolution(recipe, tuple(samplers.values()), judges, tuple(notes))
+    return Resolution(recipe, tuple(samplers.values()), tuple(judges), tuple(notes))
 
 
 def _grid(row: Sample, by: Resolved, seed: int, note: Callable[[str], None]) -> list[tuple[Sampler, int]]:
@@ -122,7 +130,7 @@ def _grid(row: Sample, by: Resolved, seed: int, note: Callable[[str], None]) -> 
         unknown = sorted(set(sampling.described()) - by.capabilities.knows - {"temperature", "max_tokens", "stop"})
         if unknown:
             raise UsageError(
-                f"sample: {row.model} does not know {', '.join(unknown)} (it knows "
+                f"{row.model} does not know {', '.join(unknown)} (it knows "
                 f"{', '.join(sorted(by.capabilities.knows))}); leave it out, or declare the endpoint's `server:`"
             )
         n = row.n
@@ -167,21 +175,28 @@ def _family(by: Resolved) -> str:
     return "" if found is None or found[0] == "gguf" else found[0]
 
 
-def _judge(recipe: Recipe, spec: Judge, roots: Sequence[Path]) -> Judging:
+def _judge(recipe: Recipe, place: Place, spec: Judge, roots: Sequence[Path], keyless: bool) -> Judging:
+    with at(*place, "use" if spec.confirm is None else "confirm"):
+        return _judging(recipe, place, spec, roots, keyless)
+
+
+def _judging(recipe: Recipe, place: Place, spec: Judge, roots: Sequence[Path], keyless: bool) -> Judging:
     name = spec.use or spec.confirm or ""
     grades = spec.use is not None and (name in GRADERS or ".py:" in name)
     if grades:
         if spec.model is not None:
-            raise UsageError(f"judge: the grader {name!r} needs no model; leave `model` out")
+            raise UsageError(f"the grader {name!r} needs no model; leave `model` out")
         return Judging(spec, make_grader(spec))
     if not name.endswith(".toml") and name not in judge_names():
         known = did_you_mean(name, [*GRADERS, *judge_names()])
-        raise UsageError(f"judge: there is no grader or judge {name!r}; {known}; or give FILE.py:NAME or a .toml path")
+        raise UsageError(f"there is no grader or judge {name!r}; {known}; or give FILE.py:NAME or a .toml path")
     model = spec.model or model_of(name, roots)
     if model is None:
-        raise UsageError(f"judge: {name!r} asks a model; name it with `model: TARGET:MODEL` or --judge-model")
-    by = resolve_model(model, recipe.endpoints)
-    lists_by = by if spec.list_model is None else resolve_model(spec.list_model, recipe.endpoints)
+        raise UsageError(f"{name!r} asks a model; name it with `model: TARGET:MODEL` or --judge-model")
+    with at(*place, "model"):
+        by = resolve_model(model, recipe.endpoints, keyless=keyless)
+    with at(*place, "list_model"):
+        lists_by = by if spec.list_model is None else resolve_model(spec.list_model, recipe.endpoints, keyless=keyless)
     asked, lists = (AskedModel(r.identity.target, r.identity.model, r.wire_model) for r in (by, lists_by))
     judge: LeafJudge | None = brought(name, asked)
     if judge is None:

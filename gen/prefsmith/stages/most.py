@@ -63,8 +63,9 @@ def check_sizes(plan: Plan) -> None:
     for part in (part for stage in plan.stages for part in stage.whole):
         if part.rule == "roundrobin" and k > MOST_ROUND_ROBIN:
             raise UsageError(
-                f"judge: {part.name}: a round robin of {k} completions is {k * (k - 1) // 2} duels; up to "
-                f"{MOST_ROUND_ROBIN} are taken, for more write `tournament: minmax`"
+                f"{part.name}: a round robin of {k} completions is {k * (k - 1) // 2} duels; up to "
+                f"{MOST_ROUND_ROBIN} are taken, for more write `tournament: minmax`",
+                ("judge",),
             )
         if part.leaf is not None and part.leaf.gives == "ranking" and k > len(LETTERS):
-            raise UsageError(f"judge: {part.name!r} ranks {len(LETTERS)} answers at most, {k} are sampled")
+            raise UsageError(f"{part.name!r} ranks {len(LETTERS)} answers at most, {k} are sampled", ("judge",))

@@ -15,6 +15,8 @@ from prefsmith.reasons import Reason
 from prefsmith.records import Item
 from prefsmith.stages.calls import Asked, Call, Graded, Leaf, Plan
 
+_ASK = Step.ASK
+
 
 class Want(NamedTuple):
     """A verdict that a stage decides by, whether it is there or not."""
@@ -99,7 +101,7 @@ def asked(leaf: Leaf, item: Item, reads: bytes, shown: tuple[int, ...], known: K
     """The next step for a verdict: the first question, or what follows a reply that could not be read."""
     tried = known.tried.get((leaf.judge, reads, shown, repeat))
     if not tried:
-        return Asked(leaf, item, reads, shown, Step.ASK, None, repeat)
+        return Asked(leaf, item, reads, shown, _ASK, None, repeat)
     step = next_step([(Step(t.step), t.reason) for t in tried]) or Step.ASK
     return Asked(leaf, item, reads, shown, step, tried[-1].reply, repeat)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from prefsmith.errors import UsageError
+from prefsmith.errors import Place, UsageError
 from prefsmith.judging.graders import Grader, is_grader
 from prefsmith.judging.judge import LeafJudge
 from prefsmith.ledger.ledger import Ledger
@@ -19,16 +19,21 @@ GIVES: Mapping[str, Gives] = {"pairwise": "choice", "listwise": "ranking", "list
 """By kind; all others give scores."""
 
 
-def leaf_specs(entries: Iterable[Judge]) -> Iterator[Judge]:
-    """The graders and judges of a recipe in their order, members with the model that theirs is by default."""
-    for entry in entries:
+def leaf_places(entries: Iterable[Judge], at: Place = ("judge",)) -> Iterator[tuple[Place, Judge]]:
+    """The graders and judges of a recipe in their order with their places, members with the model that theirs is by
+    default."""
+    for i, entry in enumerate(entries):
         members = entry.panel or entry.cascade
         if members is None:
-            yield entry
+            yield (*at, i), entry
             continue
-        for spec in leaf_specs(members):
+        for place, spec in leaf_places(members, (*at, i, "panel" if entry.panel else "cascade")):
             asks = spec.use is None or not is_grader(spec.use)
-            yield spec.model_copy(update={"model": entry.model}) if asks and spec.model is None else spec
+            yield place, spec.model_copy(update={"model": entry.model}) if asks and spec.model is None else spec
+
+
+def leaf_specs(entries: Iterable[Judge]) -> list[Judge]:
+    return [spec for _, spec in leaf_places(entries)]
 
 
 def check(entry: Judge, judges: Iterator[tuple[Judge, Grader | LeafJudge]]) -> None:
@@ -48,14 +53,14 @@ def _checked(
     found = [judge for one in held for judge in one]
     what, names = "panel" if entry.panel else "cascade", ", ".join(judge.name for judge in found)
     if len({_scale(judge) for judge in found}) > 1 and not duels:
-        raise UsageError(f"judge: the {what} of {names} mixes a scale from 0 to 1 with unbounded rewards; keep to one")
+        raise UsageError(f"the {what} of {names} mixes a scale from 0 to 1 with unbounded rewards; keep to one")
     if entry.panel and duels and entry.rule == "mean":
-        raise UsageError(f"judge: {names} choose and do not score, so they vote; write `rule: majority`")
+        raise UsageError(f"{names} choose and do not score, so they vote; write `rule: majority`")
     if entry.panel and not duels and entry.rule != "majority" and any(_scale(judge) == "logit" for judge in found):
-        raise UsageError(f"judge: the rewards of {names} have each a scale of their own and no mean")
+        raise UsageError(f"the rewards of {names} have each a scale of their own and no mean")
     if entry.below is not None and (vague := [j.name for one in held[:-1] for j in one if not _tells(j)]):
         raise UsageError(
-            f"judge: `below` goes by how sure a judge is, which {', '.join(vague)} cannot tell; give it "
+            f"`below` goes by how sure a judge is, which {', '.join(vague)} cannot tell; give it "
             "`logprobs = true` in its file, or leave `below` out: then the next one decides only where this one has no "
             "verdict"
         )
@@ -65,12 +70,12 @@ def _checked(
 def _check_leaf(spec: Judge, judge: Grader | LeafJudge, *, duels: bool) -> None:
     kind = "grader" if isinstance(judge, Grader) else judge.kind
     if spec.confirm is not None and kind != "pairwise":
-        raise UsageError(f"judge: `confirm` needs a pairwise judge; {spec.confirm!r} is {kind}")
+        raise UsageError(f"`confirm` needs a pairwise judge; {spec.confirm!r} is {kind}")
     if duels and kind != "pairwise":
-        raise UsageError(f"judge: a tournament needs pairwise judges; {judge.name!r} is {kind}")
+        raise UsageError(f"a tournament needs pairwise judges; {judge.name!r} is {kind}")
     if not duels and kind == "pairwise":
         raise UsageError(
-            f"judge: the pairwise judge {judge.name!r} confirms pairs; write it as `confirm: {judge.name}`, or let it "
+            f"the pairwise judge {judge.name!r} confirms pairs; write it as `confirm: {judge.name}`, or let it "
             "decide a tournament: add `tournament: minmax`"
         )
 
