@@ -56,6 +56,9 @@ CONTENT = {
     "json_each('[' || v.shown || ']') x JOIN text t ON t.id = x.value), v.repeat, v.kind, v.value, v.p, v.choice, "
     "v.ranking, v.parts, v.reason, v.read_version FROM verdict v JOIN prompt p ON p.id = v.prompt "
     "JOIN judge j ON j.id = v.judge JOIN reads r ON r.id = v.reads",
+    "artifact": "SELECT hex(p.hash), hex(j.hash), hex(r.hash), a.name, a.body FROM artifact a "
+    "JOIN item i ON i.id = a.item JOIN prompt p ON p.id = i.prompt JOIN judge j ON j.id = a.made_by "
+    "JOIN call c ON c.id = a.call JOIN reads r ON r.id = c.unit ->> '$.reads'",
 }
 
 

@@ -6,6 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from prefsmith.judging.load import judge_names
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,3 +34,9 @@ def test_every_flag_in_the_readme_exists() -> None:
     foreign = {"--model_name_or_path", "--dataset_name", "--max_length", "--output_dir"}
     used = set(re.findall(r"--[a-z][a-z_-]*", text)) - foreign
     assert used and used <= known, sorted(used - known)
+
+
+def test_the_judges_page_names_every_judge_of_the_shelf() -> None:
+    page = (ROOT / "docs" / "judges.md").read_text("utf-8")
+    assert [name for name in judge_names() if f"`{name}`" not in page] == []
+    assert f"{len(judge_names())} judges" in (ROOT / "README.md").read_text("utf-8")

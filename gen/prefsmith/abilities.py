@@ -49,10 +49,12 @@ class Pool(NamedTuple):
 
 
 class Use(NamedTuple):
-    """What a recipe asks of a model: by whom (`sample`, `judge NAME`), and how tokens are to be drawn."""
+    """What a recipe asks of a model: by whom (`sample`, `judge NAME`), how tokens are to be drawn, and whether it is of
+    no use without their probabilities."""
 
     who: str
     sampling: Sampling
+    logprobs: bool = False
 
 
 class _Model(NamedTuple):
@@ -124,6 +126,11 @@ def refusal(lane: str, backend: Backend, uses: Sequence[Use]) -> str | None:
         if why := backend.refusal(use.sampling):
             place = "in the judge's file" if use.who.startswith("judge") else "in its row of `sample:`"
             return f"{use.who}: {lane} cannot be asked so: {why} {place}, or take another model"
+        if use.logprobs and not (backend.can.logprobs or backend.can.decisions):
+            return (
+                f"{use.who} needs the log-probabilities of tokens, which {lane} does not give; take another model, or "
+                'a judge whose file does without: needs = ["logprobs"]'
+            )
     return None
 
 
@@ -135,10 +142,13 @@ def _models(plan: Plan, pools: Mapping[str, Pool]) -> list[_Model]:
         if cell.value is not None:
             names[cell.lane] = cell.wire_model
             uses.setdefault(cell.lane, {})[Use("sample", cell.value.sampling)] = None
-    for leaf in plan.asking:
-        if leaf.asks is not None:
+    for leaf in plan.leaves:
+        # A classifier has no chat to be asked about.
+        if leaf.asks is not None and leaf.asks.chats:
             names[leaf.lane] = leaf.asks.wire_model
-            uses.setdefault(leaf.lane, {})[Use(f"judge {leaf.name!r}", leaf.asks.sampling)] = None
+            uses.setdefault(leaf.lane, {})[
+                Use(f"judge {leaf.name!r}", leaf.asks.sampling, leaf.asks.needs_logprobs)
+            ] = None
     out = []
     for lane, pool in pools.items():
         members = tuple(backend for backend, _ in pool.members if isinstance(backend, OpenAICompatible))
@@ -225,7 +235,7 @@ def _owed(ledger: Ledger, view: View, lanes: Collection[str]) -> Counter[str]:
     """About how many requests each of these models will get, counted until it is enough for all of them. A judge that a
     prompt has not come to yet is taken to be asked once."""
     plan, out = view.plan, Counter[str]()
-    asking = [leaf.lane for leaf in plan.asking if leaf.asks is not None]
+    asking = [leaf.lane for leaf in plan.leaves if leaf.asks is not None]
     for block in islice(_unfinished(ledger, view), _LOOKED_AT // _BLOCK):
         held = knowns(ledger.db, block, plan.samplers, plan.judges, bodies=False)
         for work in works(ledger.db, view.selection, block):

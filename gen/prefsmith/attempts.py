@@ -137,7 +137,7 @@ class Attempts:
         if isinstance(job.call, Sampled):
             progress.n_completions += len(reply.choices)
             return self.desk.sampled(rows, work, known, job.call, reply, sent, asked.seed)
-        return self.desk.judged(rows, work, known, job.call, reply, sent)
+        return self.desk.judged(rows, work, known, job.call, reply, sent, asked.n_control_tokens)
 
     def _failed(self, lane: Lane[Job], taken: Taken[Job], error: CallFailed, sent: Sent) -> Landed | Again | None:
         """A 429 is the endpoint's alone; a final reason closes its units; the rest is tried again or left owed."""

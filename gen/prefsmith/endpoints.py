@@ -76,6 +76,8 @@ class Abilities(Strict):
     """Whether a seed is accepted; false: none is sent."""
     reasoning: Literal["reasoning_content", "reasoning", "think", "none"] | None = None
     """Where the model's thoughts stand: in a field of their own, or before `</think>` in the text."""
+    decisions: bool = False
+    """Whether the server has OpenAI's /v1/decisions, which judges with `decisions = true` then ask."""
 
 
 class Limits(Strict):

@@ -160,6 +160,12 @@ def _completions(folder: Folder, one: Seen, names: _Names) -> list[Json]:
                 name = leaf.name if alike else f"{leaf.name}, line {item.line}"
                 error = errors.get((leaf.judge, c.text))
                 verdicts[name] = f"{found.reason}: {error}" if error else found.reason or getattr(found, "value", None)
+        for item in one.work.items:
+            # What rankings, lists, duels and rules make of an answer is no verdict of its own.
+            for judge, value in one.settled[item.id].scores.get(key, {}).items():
+                name = folder.view.plan.names[judge]
+                if name not in verdicts and f"{name}, line {item.line}" not in verdicts:
+                    verdicts[name if len(one.work.items) == 1 else f"{name}, line {item.line}"] = value
         out.append(
             {
                 "completion": names.completion(key),

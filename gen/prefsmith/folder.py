@@ -68,8 +68,7 @@ class Folder:
 
     def judges(self) -> dict[int, str]:
         """Names of the view's judges, by id, in the order in which they decide."""
-        plan = self.view.plan
-        return {x.judge: x.name for x in (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))}
+        return dict(self.view.plan.names)
 
     def naming(self, shift: int = 0) -> Naming:
         """What exporters need to know beside the records."""

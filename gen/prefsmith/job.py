@@ -14,12 +14,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prefsmith.abilities import Pool, Say, Use, refusal, remembered
+from prefsmith.backends import Resolved
 from prefsmith.engine import Settings
 from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError, at
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
 from prefsmith.intake import begun, check_columns, prompts_of, same_prompts, selected, tell_set_aside
-from prefsmith.judging.leaf import ModelJudge
+from prefsmith.judging.graders import Grader
+from prefsmith.judging.judge import LeafJudge
+from prefsmith.judging.parse import READ_VERSION
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.ledger import NAME, Ledger
@@ -29,9 +32,11 @@ from prefsmith.prices import FREE, PriceTable, nanousd_of
 from prefsmith.purse import Billed, Purse, settle
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
+from prefsmith.reread import read_again
 from prefsmith.session import OnProgress, session
 from prefsmith.stages.build import Resolution, bind, described, resolve
 from prefsmith.stages.calls import Plan
+from prefsmith.stages.most import check_sizes
 from prefsmith.stages.view import View
 from prefsmith.version import VERSION
 
@@ -71,6 +76,21 @@ def judge_job(
         plan = replace(bind(resolution, ledger), cells=kept.cells, samples=False)
         _settle(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, _view(recipe, plan, selection), pools, on_progress, say)
+
+
+def reread_job(folder: Path, say: Say = print) -> int:
+    """Read the stored replies of a folder's judges by today's reader, and write its files again. Asks nothing."""
+    with Ledger.create(folder) as ledger:
+        told = read_again(ledger)
+        ledger.learn({"reread": {"read_version": READ_VERSION, **told._asdict()}})
+        say(str(told))
+        with Folder(folder) as before:
+            formats = before.recipe.export
+        if told.n_owed:
+            say(f"the exported files are left as they were; `prefsmith judge {folder}` asks what is owed")
+        for written in () if told.n_owed else export_into(ledger, folder, formats):
+            say(f"{written.path}: {written.n_rows:,} rows")
+    return 0
 
 
 def plan_job(
@@ -168,8 +188,13 @@ def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
 def _uses(resolution: Resolution, lane: str) -> list[Use]:
     """What a recipe asks of one model."""
     sampled = [Use("sample", drawn.sampler.sampling) for drawn in resolution.samplers if drawn.by.backend_key == lane]
-    judges = ((judge, by) for _, judge, by in resolution.judges if by is not None and by.backend_key == lane)
-    return sampled + [Use(f"judge {j.name!r}", j.sampling) for j, _ in judges if isinstance(j, ModelJudge)]
+    asked: list[tuple[LeafJudge, Resolved]] = []
+    for one in resolution.judges:
+        if not isinstance(one.judge, Grader) and one.by is not None:
+            asked.append((one.judge, one.by))
+            asked += [(one.judge.lister, one.lists_by)] if one.judge.lister and one.lists_by else []
+    judges = [judge for judge, by in asked if by.backend_key == lane and judge.chats]
+    return sampled + [Use(f"judge {j.name!r}", j.sampling, j.needs_logprobs) for j in judges]
 
 
 def _purse(recipe: Recipe, ledger: Ledger) -> Purse | None:
@@ -204,6 +229,7 @@ def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
 
 
 def _view(recipe: Recipe, plan: Plan, selection: Selection) -> View:
+    check_sizes(plan)
     named = [
         selection.hash.hex(),
         described(plan),

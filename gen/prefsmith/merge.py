@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
@@ -120,10 +120,18 @@ def _place_beside(folder: Path, tree: dict[str, Json]) -> None:
             row["system"] = [beside(t) if _is_text_file(t) else t for t in texts]
         elif _is_text_file(texts):
             row["system"] = beside(texts)
-    for row in _mappings(tree.get("judge")):
+    _place_judges(tree.get("judge"), beside)
+
+
+def _place_judges(rows: Json, beside: Callable[[Json], Json]) -> None:
+    for row in _mappings(rows):
         for key in ("use", "confirm"):
             if re.search(r"\.toml\Z|\.py:\w+\Z", str(row.get(key, ""))):
                 row[key] = beside(row[key])
+        for key in ("panel", "cascade"):
+            if isinstance(members := row.get(key), list):
+                row[key] = [{"use": one} if isinstance(one, str) else one for one in members]
+                _place_judges(row[key], beside)
 
 
 def _mappings(rows: Json) -> list[dict[str, Json]]:

@@ -16,11 +16,13 @@ from prefsmith.records import Item, Json, Message
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A pointwise result: a value on the judge's scale, or the reason why there is none."""
+    """A pointwise result: a value on the judge's scale, or the reason why there is none. `p`: the probability of the
+    likeliest label, where the model's token probabilities say."""
 
     value: float | None = None
     reason: Reason | None = None
     parts: Mapping[str, Json] | None = None
+    p: float | None = None
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reason is None):
@@ -47,7 +49,31 @@ class Choice:
         return Choice(flipped, None, None if self.p is None else 1 - self.p)
 
 
-Judged: TypeAlias = Score | Choice
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A listwise result: the positions shown, best first, equal ones together, or a reason."""
+
+    order: tuple[tuple[int, ...], ...] | None = None
+    reason: Reason | None = None
+
+    def __post_init__(self) -> None:
+        if (self.order is None) == (self.reason is None):
+            raise ValueError("a Ranking holds exactly one of order and reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Something that a model made for an item and that judges read, such as a checklist's questions; or a reason."""
+
+    lines: tuple[str, ...] | None = None
+    reason: Reason | None = None
+
+    def __post_init__(self) -> None:
+        if (self.lines is None) == (self.reason is None):
+            raise ValueError("an Artifact holds exactly one of lines and reason")
+
+
+Judged: TypeAlias = Score | Choice | Ranking | Artifact
 
 Key: TypeAlias = tuple[int, int]
 """A completion of a prompt: (sampler id, index)."""

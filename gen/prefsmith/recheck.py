@@ -21,8 +21,9 @@ from prefsmith.errors import UsageError
 from prefsmith.export import verify_file
 from prefsmith.export.files import sha256_of
 from prefsmith.folder import Folder, pairing_of, view_of
-from prefsmith.judging.graders import Grader, GraderPool, make_grader
-from prefsmith.judging.parse import READ_VERSION, read_choice, read_score
+from prefsmith.judging.graders import Grader, GraderPool, is_grader, make_grader
+from prefsmith.judging.leaf import reader_of
+from prefsmith.judging.parse import READ_VERSION
 from prefsmith.ledger.done import Done
 from prefsmith.ledger.ids import digest, reads_hash
 from prefsmith.ledger.ledger import Ledger
@@ -31,6 +32,7 @@ from prefsmith.ledger.verify import verify
 from prefsmith.outcomes import Score
 from prefsmith.reasons import Reason
 from prefsmith.records import Item, said
+from prefsmith.stages.tree import leaf_specs
 from prefsmith.stages.view import records, seen
 from prefsmith.text import counted
 
@@ -96,10 +98,9 @@ def _view(folder: Folder) -> Iterator[str]:
 async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> list[str]:
     db, damages, n, n_all = folder.ledger.db, list[str](), 0, 0
     async with GraderPool() as pool:
-        # A confirming judge is the last entry of the recipe and no leaf of the plan.
-        for spec, leaf in zip(folder.recipe.judge, folder.view.plan.leaves, strict=False):
-            if leaf.role != "grader":
-                continue
+        graders = [leaf for leaf in folder.view.plan.leaves if leaf.role == "grader"]
+        specs = [spec for spec in leaf_specs(folder.recipe.judge) if spec.use and is_grader(spec.use)]
+        for spec, leaf in zip(specs, graders, strict=True):
             try:
                 grader = make_grader(spec)
             except UsageError as e:
@@ -148,24 +149,25 @@ async def _regrade(
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Score) and isinstance(b, Score) and a.value is not None and b.value is not None:
         return abs(a.value - b.value) <= _SAME
-    same = a.reason == b.reason and type(a) is type(b)
-    return bool(same and getattr(a, "position", None) == getattr(b, "position", None))
+    if a.reason is not None or b.reason is not None:
+        return bool(a.reason == b.reason and type(a) is type(b))
+    return bool(a == b)
 
 
 def _read_again(folder: Folder) -> Iterator[str | None]:
     db = folder.ledger.db
-    labels = {i: orjson.loads(text).get("choices") for i, text in db.execute("SELECT id, json FROM judge")}
+    described = {i: orjson.loads(text) for i, text in db.execute("SELECT id, json FROM judge")}
     sql = (
-        "SELECT v.prompt, v.judge, v.shown, v.kind, v.value, v.p, v.choice, v.reason, v.read_version, k.reply "
-        "FROM verdict v JOIN call k ON k.id = v.call WHERE k.reply IS NOT NULL"
+        "SELECT v.prompt, v.judge, v.shown, v.kind, v.value, v.p, v.choice, v.reason, v.ranking, v.read_version, "
+        "k.reply FROM verdict v JOIN call k ON k.id = v.call WHERE k.reply IS NOT NULL"
     )
-    for prompt, judge, shown, kind, value, p, choice, reason, version, reply in db.execute(sql):
-        if version != READ_VERSION:
+    for prompt, judge, shown, kind, value, p, choice, reason, ranking, version, reply in db.execute(sql):
+        read = reader_of(described[judge])
+        if version != READ_VERSION or read is None:
             yield None
             continue
-        generated = as_generated(reply)
-        read = read_choice if kind == "choice" else read_score
-        again, kept = read(generated, labels[judge]), as_judged(kind, value, p, choice, reason)
+        again = read(as_generated(reply), len(shown_ids(shown)))
+        kept = as_judged(kind, value, p, choice, reason, ranking)
         if _equal(again, kept):
             yield None
         else:

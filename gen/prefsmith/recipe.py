@@ -89,16 +89,35 @@ class Sample(Strict):
         return _checked_model(value)
 
 
+def _judge_entry(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
 class Judge(Strict):
-    """One stage of judging: a grader, a judge file, or the confirmation of the pair to be written."""
+    """One stage of judging: a grader, a judge file, several of them, or the confirmation of the pair to be written."""
 
     use: str | None = None
     """A grader (exact, number, regex, contains, constraints, demo, FILE.py:NAME) or a judge: a name in judges/ or a
     path ending in .toml."""
     confirm: str | None = None
     """A pairwise judge that must agree, in both orders, with each pair before it is written."""
+    panel: Annotated[list[Annotated[Judge, BeforeValidator(_judge_entry)]], Field(min_length=2)] | None = None
+    """Several graders or judges that decide together, by `rule`; each is written like an entry of this list."""
+    cascade: Annotated[list[Annotated[Judge, BeforeValidator(_judge_entry)]], Field(min_length=2)] | None = None
+    """A cheap judge first; the next one takes an item over whole where the one before has no verdict on one of its
+    answers, or was less sure of one than `below`."""
+    rule: Literal["mean", "majority"] | None = None
+    """Of a panel: the mean of all scores (the default), or what more than half say: right or wrong by `pair.correct`,
+    or the same side of a duel (the default in a tournament). Another rule asks nothing again."""
+    below: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of a cascade: the probability of a judge's own label under which it counts as unsure."""
+    tournament: Literal["minmax", "roundrobin"] | None = None
+    """Pairwise judges find the best and the worst by duels: minmax by a bracket, roundrobin (4 answers at most) all."""
     model: str | None = None
-    """TARGET:MODEL of the judge; graders have none."""
+    """TARGET:MODEL of the judge, or of those of its members that name none; graders have none. By default the one that
+    the judge's file names."""
+    list_model: str | None = None
+    """TARGET:MODEL that writes a checklist's questions, once for each item; by default `model`."""
     pattern: str | None = None
     """For regex: the pattern that must be found (Python's re)."""
     text: str | None = None
@@ -110,18 +129,33 @@ class Judge(Strict):
 
     @model_validator(mode="after")
     def _one_of(self) -> Judge:
-        if (self.use is None) == (self.confirm is None):
-            raise ValueError("a judge entry needs exactly one of `use` and `confirm`")
+        given = [name for name in ("use", "confirm", "panel", "cascade") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("a judge entry needs exactly one of `use`, `confirm`, `panel` and `cascade`")
+        for name, owner in (("rule", "panel"), ("below", "cascade")):
+            if getattr(self, name) is not None and given != [owner]:
+                raise ValueError(f"`{name}` belongs to a {owner}")
+        if self.confirm is not None and self.tournament is not None:
+            raise ValueError("`confirm` looks at one pair; a tournament is an entry of its own before it")
         return self
 
-    @field_validator("model")
+    @model_validator(mode="after")
+    def _members(self) -> Judge:
+        members = self.panel or self.cascade or []
+        if any(member.confirm is not None for member in members):
+            raise ValueError("`confirm` is an entry of its own, the last one, and no member")
+        if any(member.tournament is not None for member in members):
+            raise ValueError("`tournament` belongs to the panel or cascade as a whole, which decides each duel")
+        if members and (self.pattern is not None or self.text is not None or self.ignore_case):
+            raise ValueError("`pattern`, `text` and `ignore_case` belong to the member that reads them")
+        if members and self.list_model is not None:
+            raise ValueError("`list_model` belongs to the member that is a checklist")
+        return self
+
+    @field_validator("model", "list_model")
     @classmethod
     def _target_and_model(cls, value: str | None) -> str | None:
         return None if value is None else _checked_model(value)
-
-
-def _judge_entry(value: Any) -> Any:
-    return {"use": value} if isinstance(value, str) else value
 
 
 class Gates(Strict):

@@ -152,7 +152,9 @@ class Sampler:
 
 class Request(NamedTuple):
     """What one backend call asks. `labels`: the words that a judge's verdict line may hold, for backends that
-    can make use of them; a server never needs to know them. `logprobs`: ask for the sum over each answer's tokens."""
+    can make use of them; a server never needs to know them. `logprobs`: ask for the sum over each answer's tokens;
+    `top_logprobs`: and for so many alternatives at each of them. `n_control_tokens`: broken up in its messages, for the
+    row of its call. `decides`: one of the labels is all that is wanted, however a server can best say which."""
 
     model: str
     messages: tuple[Message, ...]
@@ -165,6 +167,17 @@ class Request(NamedTuple):
     schema: Json = None
     labels: tuple[str, ...] = ()
     logprobs: bool = False
+    top_logprobs: int = 0
+    n_control_tokens: int = 0
+    decides: bool = False
+
+
+class Token(NamedTuple):
+    """One token of an answer with its log-probability, and those of its likeliest alternatives."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 class Generated(NamedTuple):
@@ -179,6 +192,10 @@ class Generated(NamedTuple):
     logprob_sum: float | None = None
     damaged: bool = False
     """The text held a lone surrogate; it was replaced by U+FFFD and is never exported."""
+    tokens: tuple[Token, ...] | None = None
+    """Only where the request asked for `top_logprobs` and the server gave them."""
+    value: float | None = None
+    """A classifier's number, raw as its head gives it; only of a request of kind `classify`."""
 
 
 class Usage(NamedTuple):

@@ -28,6 +28,7 @@ from prefsmith.progress import Progress
 from prefsmith.purse import Purse
 from prefsmith.records import Json, Message
 from prefsmith.stages.calls import Plan
+from prefsmith.stages.most import shown_by, turns
 from prefsmith.stages.view import View
 from prefsmith.text import counted
 
@@ -54,10 +55,10 @@ def phases_of(plan: Plan, pools: Mapping[str, Pool]) -> list[frozenset[str]]:
     """Which models are open at the same time when those of this machine take turns: in the order of the plan's
     stages, each with all that are served elsewhere."""
     elsewhere = {key for key, of in pools.items() if all(b.capabilities().remote for b, _ in of.members)}
-    leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
-    order = [key for key in (*(c.lane for c in plan.cells), *(leaf.lane for leaf in leaves)) if key in pools]
-    turns = [key for key, _ in groupby(key for key in order if key not in elsewhere)]
-    return [frozenset({key, *elsewhere}) for key in turns] or [frozenset(pools)]
+    lanes = [*(c.lane for c in plan.cells), *(lane for stage in plan.stages for lane in turns(stage, len(plan.keys)))]
+    lanes += [plan.confirm.lane] if plan.confirm else []
+    order = [key for key, _ in groupby(key for key in lanes if key in pools and key not in elsewhere)]
+    return [frozenset({key, *elsewhere}) for key in order] or [frozenset(pools)]
 
 
 async def _phase(
@@ -161,11 +162,12 @@ def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message
     systems = [described[c.sampler].get("system") or "" for c in plan.cells if c.lane == lane]
     if any(systems):
         longest = [({"role": "system", "content": max(systems, key=len)}, *m) for m in longest]
-    for leaf in (*plan.leaves, *((plan.confirm,) if plan.confirm else ())):
+    for leaf in plan.leaves:
         if leaf.asks is not None and leaf.lane == lane:
             # A judge's text, the prompt, its candidates, and twice its own cap (step `longer`).
             longest += [({"role": "user", "content": leaf.asks.prompt}, *m) for m in longest[:1]]
-            extra = max(extra, 2 * answer + 2 * leaf.asks.sampling.max_tokens)
+            n_shown = shown_by(leaf, len(plan.keys))
+            extra = max(extra, max(n_shown, 2) * answer + 2 * leaf.asks.sampling.max_tokens)
     return longest, extra
 
 

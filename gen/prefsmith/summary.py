@@ -12,14 +12,15 @@ from pathlib import Path
 
 from prefsmith.cost import cost_of
 from prefsmith.folder import Folder
-from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem, VerdictKey
-from prefsmith.outcomes import Pair
+from prefsmith.outcomes import Artifact
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
-from prefsmith.stages.calls import Leaf, Plan
-from prefsmith.stages.plan import alive_in
-from prefsmith.stages.score import lacks, paired, verdicts_of
+from prefsmith.stages import confirm
+from prefsmith.stages.calls import Plan
+from prefsmith.stages.decide import scores, wants
+from prefsmith.stages.plan import alive_in, entrants
+from prefsmith.stages.score import lacks, paired
 from prefsmith.stages.view import Seen, View, margin_cut, seen
 
 ENOUGH_PAIRS = 500
@@ -173,8 +174,8 @@ def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float], sha
 def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperatures: dict[int, float]) -> None:
     """The pass rate by the first judge, of the completions that it judged or that never got so far. An item that lacks
     what this judge needs, or is not finished, says nothing about a temperature."""
-    settled, first = one.settled[item.id], view.plan.leaves[0]
-    if settled.reason is Reason.INCOMPLETE or lacks(first, item.item):
+    settled, first = one.settled[item.id], view.plan.stages[0]
+    if settled.reason is Reason.INCOMPLETE or any(lacks(leaf, item.item) for leaf in first.leaves):
         return
     for key, gate in one.gates.items():
         at = counts.by_temperature[temperatures[key[0]]]
@@ -189,23 +190,19 @@ def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperat
 
 def _add_verdicts(counts: _Counts, one: Seen, plan: Plan) -> None:
     """Each verdict that the view asks for once: equal texts share theirs, and so do items that a judge reads alike."""
-    alive, asked = alive_in(plan, one.gates), dict[VerdictKey, str]()
-    texts = {one.known.completions[key].text for key in alive}
+    alive, asked, known = alive_in(plan, one.gates), dict[VerdictKey, str](), one.known
+    of, correct = entrants(plan, one.work, alive, known), plan.rule.correct
     for item in one.work.items:
-        for leaf in plan.leaves:
-            reads = reads_hash(item.item, leaf.reads)
-            asked.update({(leaf.judge, reads, (text,), 0): leaf.name for text in texts})
-            verdicts = verdicts_of(leaf, item, tuple(texts), one.known) or {}
-            found = paired(plan, leaf, item, alive, one.known, verdicts)
+        for stage in plan.stages:
+            asked.update({want.key: want.leaf.name for want in wants(stage, of, item, known, correct)})
+            verdicts = scores(stage, of, item, known, correct) or {}
+            found = paired(plan, stage.judge, item, alive, known, verdicts)
             if not isinstance(found, Reason):
-                asked.update(_confirming(plan.confirm, item, found, one) if plan.confirm else {})
+                if plan.confirm:
+                    confirming = confirm.wants(plan.confirm, of, [(item, found)], known)
+                    asked.update({want.key: want.leaf.name for want in confirming})
                 break
-    for key in asked.keys() & one.known.verdicts.keys():
-        reason = one.known.verdicts[key].reason
-        counts.verdicts[asked[key]]["scored" if reason is None else reason.value] += 1
-
-
-def _confirming(leaf: Leaf, item: OpenItem, found: tuple[Pair, ...], one: Seen) -> dict[VerdictKey, str]:
-    reads, at = reads_hash(item.item, leaf.reads), one.known.completions
-    shown = [(at[p.chosen].text, at[p.rejected].text) for p in found]
-    return {(leaf.judge, reads, order, 0): leaf.name for a, b in shown for order in ((a, b), (b, a))}
+    for key in asked.keys() & known.verdicts.keys():
+        held = known.verdicts[key]
+        if not isinstance(held, Artifact) or held.reason is not None:
+            counts.verdicts[asked[key]]["scored" if held.reason is None else held.reason.value] += 1

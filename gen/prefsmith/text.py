@@ -10,7 +10,15 @@ from collections.abc import Mapping
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 _WORD = re.compile(r"\w", re.UNICODE)
-_LEAD_IN = re.compile(r"\s*(?:thought process|answer|solution|response|final answer|let'?s think)\W*", re.I)
+_LEAD_IN = re.compile(
+    r"\W*(?:(?:thought process|(?:final |the )?(?:answer|solution|response)(?: is)?|解(?:答|説)?|かいせつ|respuesta"
+    r"|(?:sure|certainly|of course)\W+here(?:['’]?s| is) (?:the|my|your|an?) (?:answer|solution|response|explanation)"
+    r"|here(?:['’]?s| is) (?:the|my|your|an?) (?:answer|solution|response|explanation)"
+    r"|let['’]?s (?:think|solve|work|go|look)(?: (?:this|it|the|that|problem|question|through|out|about|at|again"
+    r"|step|by|carefully|together))*)\W*)+",
+    re.I,
+)
+"""The openings of arXiv 2507.08794, and what models put before an answer; all of them may come in a row."""
 TRIVIAL_CHARS = 64
 """No text longer than this is trivial; readers fetch only shorter bodies to ask."""
 

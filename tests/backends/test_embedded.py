@@ -13,6 +13,8 @@ import pytest
 from prefsmith.backends import resolve
 from prefsmith.backends.embedded import lacking, n_slots, n_threads
 from prefsmith.errors import CallFailed, UsageError
+from prefsmith.judging.expect import TOP
+from prefsmith.judging.parse import read_choice, verdict_schema
 from prefsmith.reasons import Reason
 from prefsmith.records import Request, Sampling
 
@@ -140,3 +142,14 @@ def test_slots_and_threads_follow_size_and_load():
     assert n_threads(9.0, 16, 98_000_000) == 1
     assert n_threads(0.1, 4, 98_000_000) == 4
     assert n_threads(0.1, 64, 98_000_000) == 8
+
+
+def test_a_judges_request_brings_alternatives_of_each_token_or_a_verdict_within_its_schema():
+    """What `logprobs` and `structured` judges ask of a real server."""
+    likely = Request("", QUESTION, Sampling(0.0, 8), top_logprobs=TOP)
+    bound = Request("", QUESTION, Sampling(0.0, 60), schema=verdict_schema(("A", "B")))
+    (told, held), _ = asked(likely, bound, extra_tokens=64)
+    tokens = told.choices[0].tokens
+    assert "".join(token.text for token in tokens) == text(told)
+    assert all(len(token.top) == TOP and token.text == token.top[0][0] for token in tokens)
+    assert read_choice(held.choices[0], ("A", "B")).position in (0, 1)

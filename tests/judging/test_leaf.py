@@ -201,5 +201,5 @@ def test_the_kind_decides_the_reader() -> None:
 
 
 def test_control_tokens_shown_to_a_judge_are_counted() -> None:
-    assert judge().n_control_tokens(item("a<|eot_id|>"), ["</s>", "<|im_end|> <|im_end|>"]) == 4
-    assert judge().n_control_tokens(item(), ["x", "y"]) == 0
+    assert judge().ask(item("a<|eot_id|>"), ["</s>", "<|im_end|> <|im_end|>"], 1).n_control_tokens == 4
+    assert judge().ask(item(), ["x", "y"], 1).n_control_tokens == 0

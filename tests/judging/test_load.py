@@ -6,7 +6,8 @@ import pytest
 
 from prefsmith.errors import UsageError
 from prefsmith.judging.leaf import ModelJudge
-from prefsmith.judging.load import judge_names, load_judge
+from prefsmith.judging.load import AskedModel, judge_names, load_any, load_judge
+from prefsmith.judging.reward import RewardJudge
 from prefsmith.records import Sampling
 from prefsmith.shelf import shelf
 
@@ -25,15 +26,20 @@ def load(folder: Path, toml: str, text: str | None = TEXT, use: str = "own.toml"
 
 def test_the_shelf_works_from_a_checkout_and_each_of_its_judges_loads() -> None:
     names = judge_names()
-    assert {"rubric-help", "rubric-reference", "pairwise-help"} <= set(names)
+    assert len(names) >= 15
     for name in names:
-        judge = load_judge(name, ("t", "m"), "wire", [])
+        judge = load_any(name, AskedModel("t", "m", "wire"), [])
         assert judge.name == name
-        assert judge.sampling == Sampling(temperature=0.0, max_tokens=512)
+        if isinstance(judge, RewardJudge):
+            continue
+        # A line alone has little room, reasons and a line have more; nothing is drawn.
+        assert judge.sampling == Sampling(temperature=0.0, max_tokens=16 if judge.logprobs else 512)
+        assert (shelf("judges") / f"{name}.toml").read_text("utf-8").startswith("# ")
 
 
 def test_every_prompt_text_on_the_shelf_belongs_to_a_judge() -> None:
-    used = {load_judge(name, ("t", "m"), "wire", []).prompt for name in judge_names()}
+    judges = [load_any(name, AskedModel("t", "m", "wire"), []) for name in judge_names()]
+    used = {one.prompt for judge in judges for one in (judge, judge.lister) if one and one.prompt}
     assert used == {path.read_text("utf-8").strip() for path in shelf("prompts").glob("*.txt")}
 
 
@@ -74,7 +80,7 @@ def test_a_pairwise_judge_may_have_no_tie_and_one_drawn_order(tmp_path: Path) ->
     [
         (FILE.replace("prompt =", "promt ="), TEXT, ["unknown key 'promt'", "'prompt'"]),
         (FILE + "[sampling]\ntemprature = 0.0\n", TEXT, ["[sampling]", "'temprature'", "'temperature'"]),
-        (FILE + '[model]\nname = "x"\n', TEXT, ["unknown key 'model'"]),
+        (FILE + '[model]\nname = "x"\n', TEXT, ["[model]", "'target' is missing"]),
         (FILE.replace("rubric", "rubrik"), TEXT, ["kind = 'rubrik'", "did you mean 'rubric'"]),
         ('prompt = "p.txt"\n', TEXT, ["'kind' is missing"]),
         (FILE + "[sampling]\nmax_tokens = 0\n", TEXT, ["max_tokens = 0", "greater than"]),

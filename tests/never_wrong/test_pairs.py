@@ -15,7 +15,7 @@ from prefsmith.outcomes import Key, Pair, Score
 from prefsmith.pairing import Rule, Scored, pairs
 from prefsmith.reasons import Reason
 from prefsmith.records import Item, Prompt
-from prefsmith.stages.calls import Cell, Leaf, Plan
+from prefsmith.stages.calls import Cell, Leaf, Plan, Stage
 from prefsmith.stages.plan import gates_of, settle
 
 ITEM = b"item of 16 bytes"
@@ -64,7 +64,8 @@ def test_all_orders_of_five_candidates_with_ties_give_one_result() -> None:
 
 
 ONE = Leaf(1, b"j" * 16, "one", "judge", ())
-PLAN = Plan((Cell(1, COLD, None, "m", 2, "", 2), Cell(2, HOT, None, "m", 2, "", 2)), (ONE,), None, Gates(), Rule(), 0)
+CELLS = (Cell(1, COLD, None, "m", 2, "", 2), Cell(2, HOT, None, "m", 2, "", 2))
+PLAN = Plan(CELLS, (Stage.of(ONE),), None, Gates(), Rule(), 0)
 NO_COLUMNS = Item(Prompt(({"role": "user", "content": "q"},)))
 
 

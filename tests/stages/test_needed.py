@@ -1,198 +1,87 @@
 """`needed` under every kind of luck: replies in any order, short ones, failures, unreadable verdicts and kills.
 
-A model of a run: a world that answers each question in one way, a ledger that keeps what was committed, and a schedule
-that draws what comes back when. Whatever the schedule, the same calls are asked and the same content is kept.
+Whatever the schedule, the same calls are asked and the same content is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
 from random import Random
-from typing import TypeVar
+from typing import Any
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from world import Kept, answer, carried_out, prompts
 
 from prefsmith.gates import Gates
-from prefsmith.judging.verdicts import Step, next_step
 from prefsmith.ledger.ids import reads_hash
-from prefsmith.ledger.known import Completion, Known, OpenItem, Tried, Work
+from prefsmith.ledger.known import Completion, Known, Work
 from prefsmith.outcomes import Choice, Score
 from prefsmith.pairing import Rule
 from prefsmith.reasons import Reason
-from prefsmith.records import Generated, Item, Prompt
+from prefsmith.records import Item
 from prefsmith.stages import grid, score
-from prefsmith.stages.calls import Asked, Call, Cell, Graded, Leaf, Plan, Sampled
+from prefsmith.stages.calls import Asked, Call, Cell, Gives, Leaf, Plan, Sampled, Stage
 from prefsmith.stages.plan import gates_of, needed, settle
 
-K, V = TypeVar("K"), TypeVar("V")
-Needed = Callable[[Plan, Work, Known], list[Call]]
-UNREAD = Generated(0, {"role": "assistant", "content": "hm"}, "stop")
+COLUMNS = st.sampled_from([(), ("reference",), None])
 
 
-def drawn(below: int, *what: object) -> int:
-    """What the world has in store for a question: always the same."""
-    return int.from_bytes(blake2b(repr(what).encode(), digest_size=4).digest(), "big") % below
+@st.composite
+def leaves(draw: st.DrawFn, ids: Iterator[int], gives: Gives = "score", role: str = "judge", **more: Any) -> Leaf:
+    j = next(ids)
+    reads, needs = draw(COLUMNS), draw(st.sampled_from([(), (), ("reference",)]))
+    return Leaf(j, b"%016d" % j, f"{gives} {j}", role, reads, needs, gives=gives, **more)  # type: ignore[arg-type]
 
 
-@dataclass
-class Kept:
-    """What a ledger holds of one prompt, by content; `ids` are its own integers for texts, in order of arrival."""
-
-    completions: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
-    closed: dict[tuple[int, int], Reason] = field(default_factory=dict)
-    verdicts: dict[tuple[int, bytes, tuple[str, ...]], Score | Choice] = field(default_factory=dict)
-    tried: dict[tuple[int, bytes, tuple[str, ...]], list[Tried]] = field(default_factory=dict)
-    ids: dict[str, int] = field(default_factory=dict)
-
-    def content(self) -> list[str]:
-        return [repr(sorted(d.items(), key=repr)) for d in (self.completions, self.closed, self.verdicts, self.tried)]
-
-    def read(self, luck: Random) -> Known:
-        """As the next session reads it: complete, and in no order."""
-
-        def shuffled(of: dict[K, V]) -> list[tuple[K, V]]:
-            return luck.sample(list(of.items()), len(of))
-
-        ids = self.ids
-        return Known(
-            {k: Completion(ids[t], len(t), end, 9, 0, None) for k, (t, end) in shuffled(self.completions)},
-            dict(shuffled(self.closed)),
-            {(j, r, tuple(ids[t] for t in shown), 0): v for (j, r, shown), v in shuffled(self.verdicts)},
-            {(j, r, tuple(ids[t] for t in shown), 0): list(v) for (j, r, shown), v in shuffled(self.tried)},
-            {i: orjson.dumps({"content": t, "role": "assistant"}) for t, i in shuffled(ids)},
-        )
+@st.composite
+def duels(draw: st.DrawFn, ids: Iterator[int]) -> Stage:
+    kind = draw(st.sampled_from(["leaf", "leaf", "panel", "cascade"]))
+    if kind == "leaf":
+        return Stage.of(draw(leaves(ids, "choice", seeded=draw(st.booleans()))))
+    members = [Stage.of(draw(leaves(ids, "choice"))) for _ in range(draw(st.integers(2, 3)))]
+    return over(kind, members, "majority", draw, ids)
 
 
-def answer(call: Call, work: Work, kept: Kept, known: Known, luck: Random) -> Callable[[], None]:
-    """The world's answer to a call, as what committing it does; only its length is a matter of luck."""
-    if isinstance(call, Sampled):
-        return _sampled(call, work.hash, kept, luck)
-    texts = {i: str(orjson.loads(body)["content"]) for i, body in known.bodies.items()}
-    if isinstance(call, Graded):
-        named = [texts[t] for t in call.texts]
-        new = {(call.leaf.judge, call.reads, (t,)): _score(call.leaf.judge, call.reads, t) for t in named}
-        return lambda: kept.verdicts.update(new)
-    return _asked(call, tuple(texts[t] for t in call.shown), kept)
+def over(kind: Any, members: list[Stage], rule: str, draw: st.DrawFn, ids: Iterator[int]) -> Stage:
+    below = draw(st.sampled_from([0.0, 0.6])) if kind == "cascade" else 0.0
+    j = next(ids)
+    return Stage(kind, j, b"%016d" % j, kind, None, tuple(members), rule, below)
 
 
-def _sampled(call: Sampled, of: bytes, kept: Kept, luck: Random) -> Callable[[], None]:
-    cell = call.cell.sampler
-    if drawn(12, of, cell, "too long") == 0:
-        return lambda: kept.closed.update({(cell, i): Reason.CONTEXT_TOO_LONG for i in call.idx})
-    came = call.idx[: luck.randint(1, len(call.idx))]
-
-    def commit() -> None:
-        for i in came:
-            if drawn(9, of, cell, i, "filtered") == 0:
-                kept.closed[cell, i] = Reason.CONTENT_FILTER
-                continue
-            text = f"answer {drawn(5, of, cell, i, 'text')}"
-            kept.ids.setdefault(text, len(kept.ids) + 1)
-            kept.completions[cell, i] = (text, "length" if drawn(9, of, cell, i, "cut") == 0 else "stop")
-
-    return commit
-
-
-def _score(judge: int, reads: bytes, text: str) -> Score:
-    what = drawn(6, judge, reads, text, "score")
-    return Score(reason=Reason.GRADER_ERROR) if what == 5 else Score(what / 4)
-
-
-def _asked(call: Asked, shown: tuple[str, ...], kept: Kept) -> Callable[[], None]:
-    judge, key = call.leaf.judge, (call.leaf.judge, call.reads, shown)
-    fate = drawn(5, judge, call.reads, shown, call.step)
-    result: Score | Choice = _score(judge, call.reads, shown[0])
-    if len(shown) > 1:
-        result = Choice(drawn(3, judge, call.reads, shown, "wins") - 1)
-    if fate == 0:
-        final = Choice(reason=Reason.BAD_REQUEST) if len(shown) > 1 else Score(reason=Reason.BAD_REQUEST)
-        return lambda: kept.verdicts.update({key: final})
-    if fate > 2:
-        return lambda: kept.verdicts.update({key: result})
-    why = Reason.UNPARSEABLE if fate == 1 else Reason.REPLY_TRUNCATED
-
-    def commit() -> None:
-        tried = kept.tried.setdefault(key, [])
-        tried.append(Tried(call.step, why, UNREAD))
-        if next_step([(Step(t.step), t.reason) for t in tried]) is None:
-            kept.verdicts[key] = Choice(reason=why) if len(shown) > 1 else Score(reason=why)
-
-    return commit
-
-
-def units(call: Call, known: Known) -> Iterator[Hashable]:
-    """What a call asks, one by one and without the ledger's integers: how calls are cut is not part of it."""
-    if isinstance(call, Sampled):
-        yield from ((call.cell.hash, i) for i in call.idx)
-        return
-    shown = call.texts if isinstance(call, Graded) else call.shown
-    texts = [known.bodies[t] for t in shown]
-    if isinstance(call, Graded):
-        yield from ((call.leaf.judge, call.reads, text) for text in texts)
-    else:
-        yield (call.leaf.judge, call.reads, *texts, call.step)
-
-
-def carried_out(
-    plan: Plan, works: list[Work], luck: Random, ask: Needed = needed, chunks: int = 4
-) -> tuple[set[Hashable], list[list[str]]]:
-    """One run, killed now and then, until nothing is needed: all that was asked, and what is kept of each prompt."""
-    asked: set[Hashable] = set()
-    ledger = [Kept() for _ in works]
-    n_kills = luck.randint(0, 4)
-    while True:
-        # A session: other sizes of requests are allowed in each, they stand in no key.
-        session = replace(plan, cells=tuple(replace(c, chunk=luck.randint(1, chunks)) for c in plan.cells))
-        killed_after = luck.randint(0, 30) if n_kills else 10**9
-        flying: list[tuple[int, set[Hashable], Callable[[], None]]] = []
-        while killed_after:
-            for n, work in enumerate(works):
-                known = ledger[n].read(luck)
-                out = {u for m, us, _ in flying if m == n for u in us}
-                for call in ask(session, work, known):
-                    us = {(n, u) for u in units(call, known)}
-                    if not us & out:
-                        asked |= us
-                        flying.append((n, us, answer(call, work, ledger[n], known, luck)))
-            if not flying:
-                return asked, [kept.content() for kept in ledger]
-            luck.shuffle(flying)
-            for _ in range(luck.randint(1, len(flying))):
-                flying.pop()[2]()
-            killed_after -= 1
-        n_kills -= 1
+@st.composite
+def stages(draw: st.DrawFn, ids: Iterator[int], depth: int = 1) -> Stage:
+    kinds = ["grader", "score", "samples", "listwise", "checklist", "tournament", *["panel", "cascade"] * depth]
+    kind = draw(st.sampled_from(kinds))
+    if kind in ("panel", "cascade"):
+        members = [draw(stages(ids, 0)) for _ in range(draw(st.integers(2, 3)))]
+        return over(kind, members, draw(st.sampled_from(["mean", "majority"])), draw, ids)
+    if kind == "tournament":
+        return over("tournament", [draw(duels(ids))], draw(st.sampled_from(["minmax", "roundrobin"])), draw, ids)
+    if kind == "listwise":
+        return Stage.of(draw(leaves(ids, "ranking", repeats=draw(st.integers(1, 3)))))
+    if kind == "checklist":
+        lister = draw(leaves(ids, "list"))
+        return Stage.of(replace(draw(leaves(ids, lister=lister)), reads=("question",)))
+    if kind == "samples":
+        return Stage.of(draw(leaves(ids, repeats=draw(st.integers(2, 3)), early=draw(st.booleans()))))
+    return Stage.of(draw(leaves(ids, role="grader" if kind == "grader" else "judge")))
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
+    ids = count(1)
     cells = tuple(
         Cell(s, bytes([s]) * 16, None, "m", draw(st.integers(1, 5)), "", 8) for s in range(1, draw(st.integers(2, 4)))
     )
-    kinds = draw(st.lists(st.sampled_from(["grader", "judge"]), min_size=1, max_size=3))
-    columns = st.sampled_from([(), ("reference",), None])
-    leaves = tuple(
-        Leaf(j, bytes([j]) * 16, f"{kind} {j}", kind, draw(columns), draw(st.sampled_from([(), ("reference",)])))  # type: ignore[arg-type]
-        for j, kind in enumerate(kinds, 1)
-    )
-    confirm = Leaf(9, b"9" * 16, "confirm", "confirm", draw(columns)) if draw(st.booleans()) else None
+    deciding = tuple(draw(st.lists(stages(ids), min_size=1, max_size=3)))
+    confirm = draw(leaves(ids, "choice", "confirm", seeded=draw(st.booleans()))) if draw(st.booleans()) else None
     strategy, most = draw(st.sampled_from(["best_worst", "correct_incorrect"])), draw(st.integers(1, 2))
     rule = Rule(strategy, draw(st.sampled_from([0.0, 0.5])), max_per_prompt=most)  # type: ignore[arg-type]
-    return Plan(cells, leaves, confirm, Gates(), rule, draw(st.integers(0, 3)))
-
-
-def prompts(n: int) -> list[Work]:
-    """Each with one to three items, which differ in what a judge may read."""
-    out = []
-    for p in range(n):
-        prompt = Prompt(({"role": "user", "content": f"q{p}"},))
-        items = [Item(prompt, reference) for reference in ("one", "two", None)[: 1 + p % 3]]
-        opened = (OpenItem(10 * p + i, bytes([p, i]) * 8, 10 * p + i, None, item) for i, item in enumerate(items))
-        out.append(Work(p, bytes([p]) * 16, prompt, tuple(opened)))
-    return out
+    return Plan(cells, deciding, confirm, Gates(), rule, draw(st.integers(0, 3)))
 
 
 SCHEDULES = st.lists(st.integers(0, 2**32), min_size=2, max_size=3, unique=True)
@@ -219,7 +108,7 @@ def hasty(plan: Plan, work: Work, known: Known) -> list[Call]:
 def test_the_same_harness_finds_a_stage_that_looks_at_arrivals() -> None:
     leaf = Leaf(1, b"1" * 16, "judge", "judge", ())
     cells = tuple(Cell(s, bytes([s]) * 16, None, "m", 4, "", 8) for s in (1, 2))
-    plan = Plan(cells, (leaf,), None, Gates(), Rule(), 0)
+    plan = Plan(cells, (Stage.of(leaf),), None, Gates(), Rule(), 0)
     first = carried_out(plan, prompts(3), Random(0), hasty)
     differ = sum(carried_out(plan, prompts(3), Random(seed), hasty) != first for seed in range(1, 31))
     assert differ > 20
@@ -245,7 +134,7 @@ def test_when_nothing_is_needed_every_item_has_pairs_or_a_reason_that_is_not_inc
 
 def test_a_stage_asks_nothing_before_the_one_below_is_complete() -> None:
     leaf = Leaf(1, b"1" * 16, "judge", "judge", ())
-    plan = Plan((Cell(1, b"s" * 16, None, "m", 3, "", 1),), (leaf,), None, Gates(), Rule(), 0)
+    plan = Plan((Cell(1, b"s" * 16, None, "m", 3, "", 1),), (Stage.of(leaf),), None, Gates(), Rule(), 0)
     (work,) = prompts(1)
     known = Known(bodies={i: b'{"content":"answer %d"}' % i for i in range(3)})
     for i in (2, 0, 1):
@@ -260,7 +149,7 @@ def test_items_with_the_same_columns_for_a_judge_share_its_call() -> None:
     assert len(work.items) == 3
     for reads, n_calls in ((("category",), 2), (("reference",), 6), (None, 6)):
         leaf = Leaf(1, b"1" * 16, "judge", "judge", reads)
-        plan = Plan((Cell(1, b"s" * 16, None, "m", 2, "", 2),), (leaf,), None, Gates(), Rule(), 0)
+        plan = Plan((Cell(1, b"s" * 16, None, "m", 2, "", 2),), (Stage.of(leaf),), None, Gates(), Rule(), 0)
         texts = {1: "yes", 2: "no"}
         known = Known(
             {(1, i - 1): Completion(i, len(t), "stop", 1, 0, None) for i, t in texts.items()},
@@ -275,7 +164,9 @@ def test_a_later_judge_is_asked_only_for_items_without_a_pair() -> None:
     (work,) = prompts(2)[1:]
     plain = Leaf(1, b"1" * 16, "first", "judge", ("reference",))
     second = Leaf(2, b"2" * 16, "second", "judge", ("reference",))
-    plan = Plan((Cell(1, b"s" * 16, None, "m", 2, "", 2),), (plain, second), None, Gates(), Rule(), 0)
+    plan = Plan(
+        (Cell(1, b"s" * 16, None, "m", 2, "", 2),), (Stage.of(plain), Stage.of(second)), None, Gates(), Rule(), 0
+    )
     known = Known(
         {(1, i): Completion(i, 3, "stop", 1, 0, None) for i in (0, 1)},
         bodies=dict.fromkeys((0, 1), b'{"content":"abc"}'),
@@ -289,7 +180,7 @@ def test_a_later_judge_is_asked_only_for_items_without_a_pair() -> None:
 
 def test_a_plan_that_only_judges_samples_nothing_and_leaves_open_cells_incomplete() -> None:
     leaf = Leaf(1, b"1" * 16, "judge", "grader", ())
-    plan = Plan((Cell(1, b"s" * 16, None, "m", 3, "", 2),), (leaf,), None, Gates(), Rule(), 0, samples=False)
+    plan = Plan((Cell(1, b"s" * 16, None, "m", 3, "", 2),), (Stage.of(leaf),), None, Gates(), Rule(), 0, samples=False)
     (work,) = prompts(1)
     known = Known({(1, 0): Completion(1, 3, "stop", 1, 0, None)}, bodies={1: b'{"content":"abc"}'})
     assert needed(plan, work, known) == [], "a stage looks at another one only when that one is complete"
@@ -313,7 +204,7 @@ def test_verdicts_that_this_plan_would_not_ask_for_decide_nothing() -> None:
     known.verdicts |= {(9, reads, (1, 0), 0): Choice(0), (9, reads, (0, 1), 0): Choice(1)}
 
     def settled(leaf: Leaf, confirm: Leaf | None = None) -> tuple[int, Reason | None, object]:
-        plan = Plan(cells, (leaf,), confirm, Gates(), Rule(), 0)
+        plan = Plan(cells, (Stage.of(leaf),), confirm, Gates(), Rule(), 0)
         assert needed(plan, work, known) == []
         one = settle(plan, work, known, gates_of(plan, work, known))[item.id]
         return len(one.pairs), one.reason, one.scores
@@ -332,7 +223,9 @@ def test_verdicts_that_this_plan_would_not_ask_for_decide_nothing() -> None:
 def test_of_two_pairs_the_one_that_was_confirmed_is_kept() -> None:
     (work,) = prompts(1)
     leaf, confirm = Leaf(1, b"1" * 16, "a", "judge", ()), Leaf(9, b"9" * 16, "c", "confirm", ())
-    plan = Plan((Cell(1, b"s" * 16, None, "m", 4, "", 4),), (leaf,), confirm, Gates(), Rule(max_per_prompt=2), 0)
+    plan = Plan(
+        (Cell(1, b"s" * 16, None, "m", 4, "", 4),), (Stage.of(leaf),), confirm, Gates(), Rule(max_per_prompt=2), 0
+    )
     known = Known({(1, i): Completion(i, 100, "stop", 1, 0, None) for i in range(4)})
     reads = reads_hash(work.items[0].item, ())
     known.verdicts |= {(1, reads, (i,), 0): Score(float(i)) for i in range(4)}

@@ -14,7 +14,8 @@ MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 class Can:
     """`n`: several choices in one request; `seed`: a repeated request gets the same answer; `reasoning`: where thoughts
     stand (reasoning_content, reasoning, think, hidden), None for nowhere; `refused`: fields of a body that the server
-    does not take, whatever their value, and which are left out; `ignores_unknown`: HTTP 200 for a field nobody knows.
+    does not take, whatever their value, and which are left out; `ignores_unknown`: HTTP 200 for a field nobody
+    knows; `decisions`: it has the route of that name, which is declared and never tried out.
     """
 
     n: bool = True
@@ -25,6 +26,7 @@ class Can:
     reasoning: str | None = None
     refused: tuple[str, ...] = ()
     ignores_unknown: bool | None = None
+    decisions: bool = False
 
     def to_json(self) -> dict[str, Json]:
         return {name: getattr(self, name) for name in self.__slots__} | {"refused": list(self.refused)}

@@ -97,7 +97,16 @@ def _declared(endpoint: Endpoint, urls: list[str]) -> Declared:
     openai_itself = all(urlsplit(url).hostname == OPENAI_HOST for url in urls)
     default: MaxTokensField = "max_completion_tokens" if openai_itself else "max_tokens"
     can, field = endpoint.can, endpoint.max_tokens_field
-    return Declared(can.n, can.temperature, can.logprobs, can.seed, can.reasoning, field or default, field is not None)
+    return Declared(
+        can.n,
+        can.temperature,
+        can.logprobs,
+        can.seed,
+        can.reasoning,
+        field or default,
+        field is not None,
+        can.decisions,
+    )
 
 
 def _access(name: str, endpoint: Endpoint, secrets: _Secrets) -> Callable[..., Access]:

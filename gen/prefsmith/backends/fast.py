@@ -35,14 +35,14 @@ class Fast:
         self._client = client
         self._transport = transport
         self._options = options
-        self._heads: dict[str, _Head] = {}
+        self._heads: dict[tuple[str, str], _Head] = {}
         self._one_at_a_time = asyncio.Lock()
 
     async def post(self, path: str, body: dict[str, Json]) -> Answer:
         """A 2xx. Raises httpx2.TransportError, and openai.APIStatusError for any other status."""
         content = orjson.dumps(body)
         # Azure's URL holds the model's name.
-        model = body["model"]
+        model = (path, body["model"])
         head = self._heads.get(model)
         if head is None or time.monotonic() > head.until_s:
             async with self._one_at_a_time:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from prefsmith.backends import wire
+from prefsmith.backends import decisions, reward, wire
 from prefsmith.backends.access import Access
 from prefsmith.backends.can import Can
 from prefsmith.backends.failures import from_openai, from_transport, redacted
@@ -64,6 +64,7 @@ class OpenAICompatible:
         self._fast: Fast | None = None
         self._options: Any = {}
         self._models: asyncio.Task[list[str]] | None = None
+        self._raw: set[str] = set()
         self.adopt(declared.can())
 
     async def open(self, longest: Sequence[tuple[Message, ...]], extra_tokens: int) -> None:
@@ -136,8 +137,24 @@ class OpenAICompatible:
             return error.detail
         return None
 
+    async def _classified(self, request: Request) -> Reply:
+        """A reward model's number, after the first one was shown to be raw."""
+        model, path = request.model, reward.url_of(self._access.url)
+        answer = await self._exchange(reward.body_of(request), model, path)
+        reply = reward.reply_of(answer.content, answer.headers.get("x-request-id"))
+        if model not in self._raw:
+            again = await self._exchange(reward.body_of(request, activated=True), model, path)
+            reward.check_raw(reply.choices[0].value, reward.reply_of(again.content).choices[0].value, model)
+            self._raw.add(model)
+        return reply
+
     async def send(self, request: Request) -> Reply:
         try:
+            if request.kind == "classify":
+                return await self._classified(request)
+            if request.decides and self._can.decisions:
+                answer = await self._exchange(decisions.body_of(request), request.model, decisions.PATH)
+                return decisions.reply_of(answer.content, request, answer.headers.get("x-request-id"))
             body = wire.body_of(request, self._sampling(request.sampling), self._can)
             answer = await self._exchange(body, request.model)
             headers = answer.headers
@@ -148,35 +165,36 @@ class OpenAICompatible:
                 request_id=headers.get("x-request-id"),
                 quota=quota_of(headers),
                 thinks=self._can.reasoning == "think",
-                schema=request.schema,
+                schema=request.schema if "response_format" in body else None,
+                tokens=request.top_logprobs > 0,
             )
         except Exception as error:
             raise self._clean(await self._translated(error, request.model)) from None
 
-    async def _exchange(self, body: dict[str, Json], model: str) -> Answer:
+    async def _exchange(self, body: dict[str, Json], model: str, path: str = PATH) -> Answer:
         """A 2xx. A key that was refused is made anew once: such a request cost nothing."""
         key = self._access.key
         if key is None or isinstance(key, str):
-            return await self._post(body)
+            return await self._post(body, path)
         import openai
 
         used = await key()
         try:
-            return await self._post(body)
+            return await self._post(body, path)
         except openai.AuthenticationError:
             key.expire(used)
-            return await self._post(body)
+            return await self._post(body, path)
 
-    async def _post(self, body: dict[str, Json]) -> Answer:
+    async def _post(self, body: dict[str, Json], path: str) -> Answer:
         if self._fast is not None:
-            return await self._fast.post(PATH, body)
+            return await self._fast.post(path, body)
         if self._client is None:
             raise RuntimeError("a backend is opened before it sends")
         import httpx2
 
         from prefsmith.backends.transport import ANSWER
 
-        response = await self._client.post(PATH, cast_to=httpx2.Response, body=body, options=self._options)
+        response = await self._client.post(path, cast_to=httpx2.Response, body=body, options=self._options)
         answer: Answer = response.extensions[ANSWER]
         return answer
 

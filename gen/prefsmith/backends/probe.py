@@ -55,6 +55,7 @@ class Declared:
     reasoning: str | None = None
     max_tokens_field: MaxTokensField = "max_tokens"
     sure: bool = False
+    decisions: bool = False
 
     def can(self) -> Can:
         """Everything that is not declared otherwise."""
@@ -66,6 +67,7 @@ class Declared:
             max_tokens_field=self.max_tokens_field,
             reasoning=None if self.reasoning == "none" else self.reasoning,
             refused=tuple(name for name in ("seed", "temperature") if getattr(self, name) is False),
+            decisions=self.decisions,
         )
 
     @property
@@ -103,6 +105,7 @@ async def probed(post: Post, model: str, server: Server, declared: Declared) -> 
         reasoning=first.reasoning if declared.reasoning is None else declared.can().reasoning,
         refused=tuple(sorted({*declared.can().refused, *refused} - {_UNKNOWN, *_OTHER})),
         ignores_unknown=_UNKNOWN in body,
+        decisions=declared.decisions,
     )
 
 

@@ -18,13 +18,14 @@ from prefsmith.backends.constraint import MISMATCH, holds
 from prefsmith.backends.wire import changed_calls
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.records import Generated, Json, Message, Quota, Reply, Usage, canonical
+from prefsmith.records import Generated, Json, Message, Quota, Reply, Token, Usage, canonical
 from prefsmith.text import without_surrogates
 
 _CUT_OFF = ("abort", "error")
 _OPEN, _SHUT = "<think>", "</think>"
 _ALONE = re.compile(r"^[ \t]*</think>[ \t]*$", re.M)
 _NATURAL = ("stop", "unknown")
+_IMPOSSIBLE = -9999.0
 
 
 def _loaded(arguments: Json) -> Json:
@@ -49,8 +50,13 @@ class _Turn(_Slim):
     reasoning: str | None = None
 
 
-class _Token(_Slim):
+class _Alternative(_Slim):
+    token: str | None = None
     logprob: float | None = None
+
+
+class _Token(_Alternative):
+    top_logprobs: list[_Alternative] | None = None
 
 
 class _Logprobs(_Slim):
@@ -90,12 +96,13 @@ class _Completion(_Slim):
 
 def reply_of(
     raw: bytes, n: int, *, content_type: str = "", request_id: str | None = None, quota: Quota | None = None,
-    thinks: bool = False, schema: Json = None,
+    thinks: bool = False, schema: Json = None, tokens: bool = False,
 ) -> Reply:  # fmt: skip
     """Read the body of an HTTP 200, of which `n` choices were asked for; fewer may come, and are counted.
 
     `thinks`: the model's thoughts end with `</think>` even where no `<think>` opens them. A choice that breaks `schema`
-    has the finish_reason `mismatch`. Raises CallFailed (owed) when there is no usable choice in it.
+    has the finish_reason `mismatch`. `tokens`: keep each token with its alternatives, where they came. Raises
+    CallFailed (owed) when there is no usable choice in it.
     """
     damaged: frozenset[int] = frozenset()
     try:
@@ -116,7 +123,7 @@ def reply_of(
     alone = _answer_tokens(usage) if len(read.choices) == 1 else None
     return Reply(
         tuple(
-            held(_generated(index, c, alone, usage.n_reasoning_tokens, at in damaged, thinks), schema)
+            held(_generated(index, c, alone, usage.n_reasoning_tokens, at in damaged, thinks, tokens), schema)
             for index, at, c in kept
         ),
         usage,
@@ -145,7 +152,7 @@ def _usable(choices: list[_Choice], n: int) -> list[tuple[int, int, _Choice]]:
 
 
 def _generated(
-    index: int, choice: _Choice, n_tokens: int | None, n_thought: int | None, damaged: bool, thinks: bool
+    index: int, choice: _Choice, n_tokens: int | None, n_thought: int | None, damaged: bool, thinks: bool, tokens: bool
 ) -> Generated:
     turn = choice.message
     assert turn is not None
@@ -163,7 +170,8 @@ def _generated(
     # both together.
     counted = None if thought or (told and not n_thought) else n_tokens
     logprob_sum = None if reasoning else _sum(choice.logprobs)
-    return Generated(index, message, choice.finish_reason or "unknown", counted, reasoning, logprob_sum, damaged)
+    read = _tokens(choice.logprobs) if tokens else None
+    return Generated(index, message, choice.finish_reason or "unknown", counted, reasoning, logprob_sum, damaged, read)
 
 
 def held(generated: Generated, schema: Json) -> Generated:
@@ -197,6 +205,23 @@ def _sum(logprobs: _Logprobs | None) -> float | None:
         return None
     total = sum(math.nan if token.logprob is None else token.logprob for token in tokens)
     return total if math.isfinite(total) else None
+
+
+def _tokens(logprobs: _Logprobs | None) -> tuple[Token, ...] | None:
+    """Each token as a reader of verdicts needs it; None where the server gave none. A token without a number (some
+    servers write null for -inf) has none of the probability."""
+    if logprobs is None or not logprobs.content:
+        return None
+    return tuple(Token(*_told(t), tuple(_told(a) for a in t.top_logprobs or ())) for t in logprobs.content)
+
+
+def _told(token: _Alternative) -> tuple[str, float]:
+    return token.token or "", _finite(token.logprob)
+
+
+def _finite(logprob: float | None) -> float:
+    """At least what OpenAI writes for a token that is out of the question (its reference: -9999.0)."""
+    return max(logprob, _IMPOSSIBLE) if logprob is not None and not math.isnan(logprob) else _IMPOSSIBLE
 
 
 def read_calls(calls: list[Json]) -> list[Json]:

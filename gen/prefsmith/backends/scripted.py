@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import accumulate
 
+from prefsmith.backends.verdicts import LISTED, last_marks, likely, right_label
 from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import CallFailed, MachineError
 from prefsmith.reasons import Reason
@@ -40,7 +41,6 @@ _TALE = (
     "path leads back to the market square with its clock that has been five minutes late since anyone can remember"
 )
 _WORDS = tuple(_TALE.split())
-_MARK = "quality="
 _MASK = (1 << 64) - 1
 # Constants of splitmix64 (Vigna, https://prng.di.unimi.it/splitmix64.c).
 _GAMMA, _MIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
@@ -103,6 +103,8 @@ class Scripted:
             await asyncio.sleep(0)
         if script.faults > 0:
             self._maybe_fail(base, request)
+        if request.kind == "classify":
+            return _rewarded(request, said)
         n = 1 if script.n_ignored else request.n
         choices = (self._verdicts if request.labels else self._answers)(request, base, n)
         n_prompt, n_new = len(said) // CHARS_PER_TOKEN + 1, sum([c.n_tokens or 0 for c in choices])
@@ -141,7 +143,9 @@ class Scripted:
         out = []
         for k, seed in enumerate(_seeds(request, n)):
             text = self._verdict(request, base, seed)
-            out.append(Generated(k, {"role": "assistant", "content": text}, "stop", len(text) // CHARS_PER_TOKEN + 1))
+            tokens = likely(text, request.labels) if request.top_logprobs else None
+            message: Message = {"role": "assistant", "content": text}
+            out.append(Generated(k, message, "stop", len(text) // CHARS_PER_TOKEN + 1, tokens=tokens))
         return out
 
     def _answers(self, request: Request, base: int, n: int) -> list[Generated]:
@@ -175,8 +179,9 @@ class Scripted:
     def _verdict(self, request: Request, base: int, seed: int) -> str:
         if self._script.unparseable > 0 and _share(base, seed, b"unreadable") < self._script.unparseable:
             return "Both have their merits, and it would be hard to say more than that."
-        label = _right_label(_last_user_text(request.messages), request.labels, partial(_drawn, base, seed, b"label"))
-        return f"Read with care; the marks decide.\nVERDICT: {label}"
+        text = _last_user_text(request.messages)
+        label = right_label(text, request.labels, partial(_drawn, base, seed, b"label"))
+        return label if request.labels == LISTED else f"Read with care; the marks decide.\nVERDICT: {label}"
 
 
 def _seeds(request: Request, n: int) -> range | tuple[int, ...]:
@@ -186,40 +191,12 @@ def _seeds(request: Request, n: int) -> range | tuple[int, ...]:
     return (0,) * n
 
 
-def _right_label(text: str, labels: tuple[str, ...], drawn: Callable[[], int]) -> str:
-    """The label that the marks in the text call for; without marks that fit, one by the draw."""
-    marks, scale = _last_marks(text), _scale(labels)
-    if marks and scale is not None:
-        low, high = scale
-        # A scale of nine or more takes the mark as it is; a shorter one is divided evenly.
-        return str(low + (min(high - low, marks[-1]) if high - low >= 8 else marks[-1] * (high - low + 1) // 10))
-    if len(marks) == 2 and "A" in labels and "B" in labels:
-        first, second = marks
-        if first != second:
-            return "A" if first > second else "B"
-        if "TIE" in labels:
-            return "TIE"
-    return labels[drawn() % len(labels)]
-
-
-def _last_marks(text: str) -> list[int]:
-    """The last two at most, from the end on: a judge's prompt is long, and this is done for every verdict."""
-    out: list[int] = []
-    at = len(text)
-    while len(out) < 2 and (at := text.rfind(_MARK, 0, at)) >= 0:
-        digit = text[at + len(_MARK) : at + len(_MARK) + 1]
-        if digit.isdecimal():
-            out.insert(0, int(digit))
-    return out
-
-
-@lru_cache(maxsize=64)
-def _scale(labels: tuple[str, ...]) -> tuple[int, int] | None:
-    """Lowest and highest of labels that are all numbers."""
-    if not all(label.isdigit() for label in labels):
-        return None
-    numbers = [int(label) for label in labels]
-    return min(numbers), max(numbers)
+def _rewarded(request: Request, said: bytes) -> Reply:
+    """The mark of the last answer on a scale without bounds, around 0."""
+    marks = last_marks(request.messages[-1]["content"] or "", 1)
+    generated = Generated(0, {"role": "assistant", "content": ""}, "stop", 0, value=marks[-1] - 4.5 if marks else None)
+    n_prompt = len(said) // CHARS_PER_TOKEN + 1
+    return Reply((generated,), Usage(n_prompt, 0, 0, 0), request.model, "scripted", None, 200)
 
 
 def _last_user_text(messages: Sequence[Message]) -> str:

@@ -84,13 +84,17 @@ def body_of(request: Request, fields: Mapping[str, Json], can: Can) -> dict[str,
         "seed": request.seed,
         **fields,
     }
-    if request.logprobs and can.logprobs:
+    if (request.logprobs or request.top_logprobs) and can.logprobs:
         body["logprobs"] = True
+        if request.top_logprobs:
+            body["top_logprobs"] = request.top_logprobs
     if request.tools:
         body["tools"] = list(request.tools)
         if request.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = request.parallel_tool_calls
-    if request.schema is not None:
+    # A schema's braces and quotes would take the places at which a verdict's probabilities are looked for.
+    told_otherwise = request.decides and can.logprobs
+    if request.schema is not None and not told_otherwise:
         check(request.schema)
         body["response_format"] = {
             "type": "json_schema",

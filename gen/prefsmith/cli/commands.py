@@ -78,11 +78,15 @@ def doctor(args: Namespace) -> int:
 
 def judge(args: Namespace) -> int:
     folder = _run_folder(args.run)
-    from prefsmith.cli.flags import billed_of, rejudged
+    from prefsmith.cli.flags import billed_of, only_reread, rejudged
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.folder import last_recipe
-    from prefsmith.job import judge_job
+    from prefsmith.job import judge_job, reread_job
 
+    if args.reread:
+        only_reread(args)
+        with ProgressLine(sys.stderr) as line:
+            return _finish(args, folder, reread_job(folder, say=line.say))
     recipe, origins = rejudged(args, last_recipe(folder))
     with ProgressLine(sys.stderr) as line, origins.named():
         code = judge_job(

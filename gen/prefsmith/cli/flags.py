@@ -89,6 +89,16 @@ def rejudged(args: Namespace, last: Recipe) -> tuple[Recipe, Origins]:
     return merge(draft, changes), Origins(draft, tuple(changes))
 
 
+def only_reread(args: Namespace) -> None:
+    """Raises UsageError for a flag beside --reread that it would ignore."""
+    changed = ("judge", "judge_model", "confirm", "endpoint", "set", "maybe_billed", *_PLACES)
+    if given := [flag for flag, _ in _given(args, changed)]:
+        raise UsageError(
+            f"--reread reads what is there and asks nothing, so {_spelt(given[0])} means nothing to it; leave it out, "
+            "or judge anew without --reread"
+        )
+
+
 def billed_of(args: Namespace) -> Billed | None:
     """The user's word on held money; not of the recipe, for it is about one folder at one time."""
     if args.maybe_billed is None:

@@ -207,6 +207,7 @@ def _add_show(parser: ArgumentParser, default: int) -> None:
 
 def _add_judge(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run's folder")
+    parser.add_argument("--reread", action="store_true", help="read the stored replies again, ask nothing")
     _add_judging(parser)
     _add_endpoint(parser.add_argument)
     _add_pairing(parser)

@@ -1,99 +1,162 @@
-"""Judge files: from a name on the shelf, or a path, to a judge. Everything wrong with a file is told here.
+"""Judges by name: a file on the shelf, a file at a path, or what a package brings as an entry point.
 
 Invariant: a judge that loads can be asked; its prompt text names only what will be filled in, in the order that keeps
-what calls share at the front. It reads files, and knows no endpoint.
+what calls share at the front. Everything wrong with a file is told here. It knows no endpoint.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from prefsmith.errors import UsageError, did_you_mean
-from prefsmith.judging.leaf import SHOWN, Kind, ModelJudge
+from prefsmith.judging.checks import LOGPROBS, check_keys, checked_labels, checked_reads
+from prefsmith.judging.file import JudgeFile, SamplingPart, told
+from prefsmith.judging.judge import LeafJudge
+from prefsmith.judging.leaf import Kind, ModelJudge
+from prefsmith.judging.reward import RewardJudge
 from prefsmith.records import Sampling
 from prefsmith.shelf import shelf
 
-_DIGITS = tuple("123456789")
-_CHOICES: dict[Kind, tuple[tuple[str, ...], ...]] = {
-    "rubric": (_DIGITS,),
-    "pairwise": (("A", "B", "TIE"), ("A", "B")),
-}
-_BRACED = re.compile(r"\{(\w+)\}")
-_COLUMN = re.compile(r"[a-z_]+")
+GROUP = "prefsmith.judges"
+"""Entry points of packages: each names a function of an Asked that returns a `LeafJudge`."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class AskedModel(NamedTuple):
+    """The model that a judge asks: what is hashed of it, and what the server calls it."""
+
+    target: str
+    model: str
+    wire_model: str
 
 
-class _Sampling(_Strict):
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
-    max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Room for the reasons and the verdict line; a reply that is cut off is asked for once more with twice as much."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-
-class _JudgeFile(_Strict):
-    kind: Kind
-    """rubric: one answer, 1 to 9. pairwise: which of two."""
-    prompt: str
-    """A text file beside this one, or on the shelf prompts/."""
-    choices: list[str] | None = None
-    """Words that the verdict line may hold; by default all that the kind knows."""
-    orders: Literal["both"] = "both"
-    """pairwise: ask in both orders; two that disagree are no verdict."""
-    needs: list[str] = []
-    """Columns without which an item cannot be judged."""
-    criteria: dict[str, str] = {}
-    """Fills {criteria}, one line each."""
-    sampling: _Sampling = _Sampling()
+Resolve = Callable[[str], AskedModel]
+"""From TARGET:MODEL to that. Raises UsageError."""
 
 
 def judge_names() -> list[str]:
-    """What the shelf holds."""
-    return sorted(path.stem for path in shelf("judges").glob("*.toml"))
+    """What the shelf holds, and what packages bring."""
+    return sorted({*_shelved(), *(one.name for one in _brought())})
 
 
-def load_judge(use: str, model: tuple[str, str], wire_model: str, roots: Sequence[Path]) -> ModelJudge:
+def model_of(use: str, roots: Sequence[Path]) -> str | None:
+    """The model that a judge file names for itself, as TARGET:MODEL."""
+    if _entry(use) is not None:
+        return None
+    model = _parsed(_path(use, roots)).model
+    return None if model is None else f"{model.target}:{model.name}"
+
+
+def load_judge(
+    use: str, model: tuple[str, str], wire_model: str, roots: Sequence[Path], list_model: AskedModel | None = None
+) -> ModelJudge:
+    """The judge of that name that talks to a model. Raises UsageError, also for a reward model."""
+    judge = load_any(use, AskedModel(*model, wire_model), roots, list_model)
+    if isinstance(judge, RewardJudge):
+        raise UsageError(f"judge {use!r} is a reward model, which cannot be talked to")
+    return judge
+
+
+def load_any(
+    use: str, asked: AskedModel, roots: Sequence[Path], list_model: AskedModel | None = None
+) -> ModelJudge | RewardJudge:
     """The judge of that name on the shelf, or of that path; a relative path is looked for in each of `roots`.
 
-    `model` is the identity (target, model) that is hashed, `wire_model` what the server calls the model. Raises
-    UsageError.
+    `list_model`: another one that writes a checklist's questions. Raises UsageError.
     """
     path = _path(use, roots)
     file = _parsed(path)
-    prompt = _prompt_text(file.prompt, path)
-    reads = _checked_reads(file, prompt, path)
+    check_keys(file, path)
+    lister = None
+    if file.questions is not None:
+        lister = _judge("list", file.questions.prompt, file, path, list_model or asked, file.questions.sampling)
+    elif list_model is not None:
+        raise UsageError(f"judge {use!r} writes no list, so `list_model` is nothing to it; take it out")
+    if file.kind == "reward":
+        return RewardJudge(path.stem, *asked)
+    return _judge(file.kind, file.prompt or "", file, path, asked, file.sampling, lister)
+
+
+def brought(use: str, model: AskedModel) -> LeafJudge | None:
+    """The judge of that name that a package brings; None when none does. Raises UsageError for one that fails."""
+    entry = _entry(use)
+    if entry is None:
+        return None
+    try:
+        judge: LeafJudge = entry.load()(model)
+    except Exception as error:  # the boundary to other people's code
+        raise UsageError(
+            f"judge {use!r}: the entry point {entry.value!r} of {GROUP} cannot be used: {type(error).__name__}: {error}"
+        ) from error
+    lacking = [name for name in _protocol() if not hasattr(judge, name)]
+    if lacking:
+        raise UsageError(
+            f"judge {use!r}: what {entry.value!r} returns is no judge: it lacks {', '.join(lacking)} "
+            "(prefsmith.judging.judge.LeafJudge says what is needed)"
+        )
+    return judge
+
+
+def _protocol() -> list[str]:
+    return sorted(name for name in vars(LeafJudge) if not name.startswith("_"))
+
+
+def _shelved() -> set[str]:
+    return {path.stem for path in shelf("judges").glob("*.toml")}
+
+
+def _brought() -> Sequence[EntryPoint]:
+    return tuple(entry_points(group=GROUP))
+
+
+def _entry(use: str) -> EntryPoint | None:
+    if use.endswith(".toml") or use in _shelved():
+        return None
+    return next((one for one in _brought() if one.name == use), None)
+
+
+def _judge(
+    kind: Kind, prompt_name: str, file: JudgeFile, path: Path, asked: AskedModel, sampling: SamplingPart,
+    lister: ModelJudge | None = None,
+) -> ModelJudge:  # fmt: skip
+    prompt = _prompt_text(prompt_name, path)
+    columns = tuple(sorted(set(file.needs) - {LOGPROBS}))
+    reads = checked_reads(kind, prompt_name, prompt, file, columns, path)
+    writes = kind == "list"
     return ModelJudge(
         name=path.stem,
-        kind=file.kind,
+        kind=kind,
         prompt=prompt,
-        labels=_checked_labels(file, path),
-        target=model[0],
-        model=model[1],
-        wire_model=wire_model,
-        sampling=Sampling(**file.sampling.model_dump()),
-        criteria=tuple(file.criteria.items()),
+        labels=checked_labels(kind, None if writes else file.choices, path),
+        target=asked.target,
+        model=asked.model,
+        wire_model=asked.wire_model,
+        sampling=Sampling(**sampling.model_dump()),
+        criteria=() if writes else tuple(file.criteria.items()),
         reads=reads,
-        needs=tuple(sorted(set(file.needs))),
+        # What an item must have, of what this text reads: the questions need not stand on what the answers do.
+        needs=tuple(name for name in columns if name in reads),
         orders=file.orders,
+        logprobs=not writes and (file.logprobs or file.decisions or LOGPROBS in file.needs),
+        needs_logprobs=not writes and LOGPROBS in file.needs,
+        structured=not writes and (file.structured or file.decisions),
+        decides=not writes and file.decisions,
+        samples=file.samples,
+        shuffles=file.shuffles,
+        lister=lister,
     )
 
 
 def _path(use: str, roots: Sequence[Path]) -> Path:
     if not use.endswith(".toml"):
-        names = judge_names()
-        if use in names:
+        if use in _shelved():
             return shelf("judges") / f"{use}.toml"
-        raise UsageError(f"no judge is called {use!r}; {did_you_mean(use, names)}; a path to one ends in .toml")
+        raise UsageError(f"no judge is called {use!r}; {did_you_mean(use, judge_names())}; a path to one ends in .toml")
     tried = [root / use for root in (roots or [Path()])]  # an absolute `use` replaces the root
     for path in tried:
         if path.is_file():
@@ -110,31 +173,15 @@ def _read(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _parsed(path: Path) -> _JudgeFile:
+def _parsed(path: Path) -> JudgeFile:
     try:
         raw = tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     try:
-        return _JudgeFile.model_validate(raw)
+        return JudgeFile.model_validate(raw)
     except ValidationError as error:
-        raise UsageError("\n".join(_told(path, error))) from None
-
-
-def _told(path: Path, error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        *above, last = (str(part) for part in problem["loc"])
-        where = f"{path}: " + "".join(f"[{part}] " for part in above)
-        if problem["type"] == "extra_forbidden":
-            known = (_Sampling if above else _JudgeFile).model_fields
-            yield f"{where}unknown key {last!r}; {did_you_mean(last, known)}"
-        elif problem["type"] == "literal_error":
-            known_words = get_args(Kind) if last == "kind" else ("both",)
-            yield f"{where}{last} = {problem['input']!r}; {did_you_mean(str(problem['input']), known_words)}"
-        elif problem["type"] == "missing":
-            yield f"{where}{last!r} is missing"
-        else:
-            yield f"{where}{last} = {problem['input']!r}: {problem['msg']}"
+        raise UsageError("\n".join(told(path, error))) from None
 
 
 def _prompt_text(name: str, judge: Path) -> str:
@@ -148,50 +195,3 @@ def _prompt_text(name: str, judge: Path) -> str:
             return text
     known = [path.name for path in shelf("prompts").glob("*.txt")]
     raise UsageError(f"{judge}: no prompt text {name!r} beside it or in prompts/; {did_you_mean(name, known)}")
-
-
-def _checked_labels(file: _JudgeFile, path: Path) -> tuple[str, ...]:
-    allowed = _CHOICES[file.kind]
-    labels = allowed[0] if file.choices is None else tuple(file.choices)
-    if labels in allowed:
-        return labels
-    if file.kind == "rubric":
-        long = next((label for label in labels if label not in _DIGITS), None)
-        why = f"{long!r} is not one digit from 1 to 9; " if long is not None else ""
-        hint = "where 10 is on a scale, the token of 1 also begins it; leave `choices` out for 1 to 9"
-    else:
-        why, hint = "", "a pairwise judge says A for the first answer shown and B for the second, and TIE if it may"
-    expected = " or ".join(str(list(one)) for one in allowed)
-    raise UsageError(f"{path}: choices = {list(labels)!r}; {why}expected {expected}: {hint}")
-
-
-def _checked_reads(file: _JudgeFile, prompt: str, path: Path) -> tuple[str, ...]:
-    """The columns that the prompt text names; raises UsageError for a text that cannot be filled or read."""
-    where = f"{path}: prompt {file.prompt!r}"
-    shown = SHOWN[file.kind]
-    named = _BRACED.findall(prompt)
-    columns = {"reference", "category", *file.needs}
-    if bad := next((name for name in file.needs if not _COLUMN.fullmatch(name)), None):
-        raise UsageError(f"{path}: needs {bad!r}; a column in a prompt text has a name of a-z and _ only")
-    for name in named:
-        if name not in {"prompt", "criteria", *shown, *columns}:
-            known = did_you_mean(name, {"prompt", "criteria", *shown, *columns})
-            raise UsageError(f"{where} holds {{{name}}}; {known}; list a column of the items under `needs`")
-    for name in ("prompt", *shown):
-        if named.count(name) != 1:
-            raise UsageError(f"{where} must hold {{{name}}} exactly once, not {named.count(name)} times")
-    for name in file.needs:
-        if name not in named:
-            raise UsageError(f"{path}: needs {name!r}, but its prompt {file.prompt!r} does not hold {{{name}}}")
-    if ("criteria" in named) != bool(file.criteria):
-        raise UsageError(f"{where} and [criteria] belong together: give both {{criteria}} and the table, or neither")
-    if tuple(named[-len(shown) :]) != shown or "criteria" in named[named.index("prompt") :]:
-        order = ", ".join(f"{{{name}}}" for name in shown)
-        raise UsageError(
-            f"{where}: {{criteria}} comes before {{prompt}}, and {order} last, so that calls share a prefix"
-        )
-    if file.kind == "rubric" and "orders" in file.model_fields_set:
-        raise UsageError(f"{path}: orders belongs to a pairwise judge; a rubric is shown one answer")
-    if "VERDICT:" not in prompt:
-        raise UsageError(f"{where} must ask for a last line `VERDICT: …`, which is what is read")
-    return tuple(sorted(set(named) & columns))

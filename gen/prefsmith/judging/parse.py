@@ -1,4 +1,4 @@
-"""Reading a judge's reply: one label from its last line, or the reason why there is none.
+"""Reading a judge's reply: one label, or one ranking, from its last line, or the reason why there is none.
 
 Invariant: pure, total, and never a guess. A text without a readable verdict line has no value, and a line that
 could mean two things has none either: a repair turn costs one call, a wrong verdict a wrong pair. It does not know
@@ -8,17 +8,22 @@ what was asked, nor in which order the answers were shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from prefsmith.outcomes import Choice, Score
-from prefsmith.reasons import Reason
-from prefsmith.records import Generated
+import orjson
 
-READ_VERSION = 1
+from prefsmith.judging.expect import LEAST_MASS, masses
+from prefsmith.outcomes import Artifact, Choice, Ranking, Score
+from prefsmith.reasons import Reason
+from prefsmith.records import Generated, Json
+
+READ_VERSION = 2
 """Raise it with any change that reads a stored reply otherwise: verdicts say which version read them."""
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""What the answers of a listwise judge are called, in the order shown."""
 # Every pattern here is linear in the text: a reply may be long, and an attacker's.
 _TAG = re.compile(r"<(/?)(think|thinking|reasoning)\s*>", re.I)
 _VERDICT = re.compile(r"[\s#\"'“‘(\[【「]*verdict[\s\"'”’]*[:：](.*)", re.I | re.S)
@@ -28,6 +33,8 @@ _OUT_OF = re.compile(r"(?:/|\bout\s+of\b)\s*\d|\d[\s)\]}(\[（]*(?:/|\bout\s+of\
 _WORD = re.compile(r"[\w.,]+")
 # Emphasis, code marks and characters without width. A space takes their place: what they part is never joined.
 _EMPHASIS = re.compile(r"[*_`\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_RANKED = re.compile(r"[A-Z](?![\w])(?:\s*[>=＞＝]\s*[A-Z](?!\w))*")
+_LISTED = re.compile(r"\s*(?:[-*•]|\d{1,3}[.)])\s+(.*)")
 _SPACE = " \t\u00a0\u3000"
 _OPENERS = _SPACE + "\"'“‘«([{（【「『"
 _CLOSERS = _SPACE + "\"'”’»)]}）】」』"
@@ -42,12 +49,22 @@ class _Reading(NamedTuple):
     reason: Reason | None = None
 
 
-def read_score(reply: Generated, labels: Sequence[str]) -> Score:
-    """The rubric's value in [0, 1], with the digit itself in `parts`."""
+def read_score(reply: Generated, labels: Sequence[str], needs_mass: bool = False) -> Score:
+    """The rubric's value in [0, 1], with what it was made of in `parts`: the label itself, or the mean over all labels
+    where the reply holds their probabilities. `needs_mass`: without those there is no value."""
     reading = _read(reply, labels)
     if reading.label is None:
         return Score(reason=reading.reason)
-    return _score_of(reading.label)
+    likely = _likely(reply, reading.label, labels)
+    mass = None if likely is None else sum(likely.values())
+    if likely is None or mass is None or mass < LEAST_MASS:
+        if needs_mass:
+            return Score(reason=Reason.LOW_MASS, parts={"mass": mass})
+        plain = _score_of(reading.label)
+        return plain if mass is None else Score(plain.value, parts={"raw": int(reading.label), "mass": mass})
+    raw = sum(int(label) * p for label, p in likely.items()) / mass
+    parts = {"raw": raw, "mass": mass, "label": int(reading.label)}
+    return Score((raw - 1) / 8, parts=parts, p=max(likely.values()) / mass)
 
 
 @lru_cache(maxsize=9)
@@ -56,13 +73,59 @@ def _score_of(label: str) -> Score:
     return Score((raw - 1) / 8, parts={"raw": raw})
 
 
-def read_choice(reply: Generated, labels: Sequence[str]) -> Choice:
-    """The position shown that won: the first label is 0, the second 1, the third (where there is one) a tie."""
+def read_yes(reply: Generated, labels: Sequence[str], needs_mass: bool = False) -> Score:
+    """1 for the first of two labels and 0 for the second, or the probability of the first."""
+    reading = _read(reply, labels)
+    if reading.label is None:
+        return Score(reason=reading.reason)
+    likely = _likely(reply, reading.label, labels)
+    mass = None if likely is None else sum(likely.values())
+    if likely is None or mass is None or mass < LEAST_MASS:
+        if needs_mass:
+            return Score(reason=Reason.LOW_MASS, parts={"mass": mass})
+        return Score(float(reading.label == labels[0]), parts=None if mass is None else {"mass": mass})
+    value = likely[labels[0]] / mass
+    return Score(value, parts={"mass": mass}, p=max(value, 1 - value))
+
+
+def read_choice(reply: Generated, labels: Sequence[str], needs_mass: bool = False) -> Choice:
+    """The position shown that won: the first label is 0, the second 1, the third (where there is one) a tie. A tie's
+    probability counts half for each side."""
     reading = _read(reply, labels)
     if reading.label is None:
         return Choice(reason=reading.reason)
     position = labels.index(reading.label)
-    return Choice(position if position < 2 else -1)
+    likely = _likely(reply, reading.label, labels)
+    mass = 0.0 if likely is None else sum(likely.values())
+    if likely is None or mass < LEAST_MASS:
+        return Choice(reason=Reason.LOW_MASS) if needs_mass else Choice(position if position < 2 else -1)
+    p = (likely[labels[0]] + sum(likely[tie] for tie in labels[2:]) / 2) / mass
+    return Choice(position if position < 2 else -1, p=p)
+
+
+def read_ranking(reply: Generated, n: int) -> Ranking:
+    """The positions of `n` answers, best first: the letters of the last line, each exactly once."""
+    if (reason := _unread(reply)) is not None:
+        return Ranking(reason=reason)
+    said = _verdicts(without_reasoning(reply.message.get("content") or ""))
+    if not said or said[-1] is None:
+        return Ranking(reason=Reason.UNPARSEABLE)
+    orders = [_order(line, n) for line in said if line is not None]
+    if orders[-1] is None:
+        return Ranking(reason=Reason.UNPARSEABLE)
+    if any(order not in (None, orders[-1]) for order in orders):
+        return Ranking(reason=Reason.AMBIGUOUS)
+    return Ranking(orders[-1])
+
+
+def read_list(reply: Generated, most: int) -> Artifact:
+    """The lines that begin with a dash, a dot or a number, at most `most`; what stands around them is left out."""
+    if (reason := _unread(reply)) is not None:
+        return Artifact(reason=reason)
+    text = without_reasoning(reply.message.get("content") or "")
+    found = [line[1].strip() for raw in text.splitlines() if (line := _LISTED.fullmatch(raw))]
+    lines = tuple(dict.fromkeys(line for line in found if any(c.isalnum() for c in line)))
+    return Artifact(lines) if 0 < len(lines) <= most else Artifact(reason=Reason.UNPARSEABLE)
 
 
 def without_reasoning(text: str) -> str:
@@ -84,18 +147,49 @@ def without_reasoning(text: str) -> str:
     return " ".join(kept)
 
 
-def _read(reply: Generated, labels: Sequence[str]) -> _Reading:
+def _unread(reply: Generated) -> Reason | None:
+    """Why a reply is not even looked at. One that broke its schema is: its text may hold a verdict all the same."""
     if reply.finish_reason == "length":
-        return _Reading(reason=Reason.REPLY_TRUNCATED)
+        return Reason.REPLY_TRUNCATED
     if reply.message.get("refusal"):
-        return _Reading(reason=Reason.REFUSED)
+        return Reason.REFUSED
     if reply.finish_reason == "content_filter":
-        return _Reading(reason=Reason.CONTENT_FILTER)
-    if reply.finish_reason in ("abort", "error", "mismatch"):
-        return _Reading(reason=Reason.UNPARSEABLE)
+        return Reason.CONTENT_FILTER
+    return Reason.UNPARSEABLE if reply.finish_reason in ("abort", "error") else None
+
+
+def _read(reply: Generated, labels: Sequence[str]) -> _Reading:
+    if (reason := _unread(reply)) is not None:
+        return _Reading(reason=reason)
     content = reply.message.get("content") or ""
     plain = _plain_label(content, labels)
+    if plain is None and content.lstrip().startswith("{"):
+        plain = _bound_label(content, labels)
     return _Reading(plain) if plain is not None else _read_text(without_reasoning(content), labels)
+
+
+def _likely(reply: Generated, label: str, labels: Sequence[str]) -> Mapping[str, float] | None:
+    return None if reply.tokens is None else masses(reply.tokens, label, labels)
+
+
+def _bound_label(text: str, labels: Sequence[str]) -> str | None:
+    """The label of a reply that holds to the schema of `verdict_schema`; None for any other text."""
+    try:
+        said = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    label = said.get("verdict") if isinstance(said, dict) else None
+    return label if isinstance(label, str) and label in labels else None
+
+
+def verdict_schema(labels: Sequence[str]) -> Json:
+    """What a schema-bound reply looks like: its reasons first, for they are to lead to the verdict."""
+    return {
+        "type": "object",
+        "properties": {"reasons": {"type": "string"}, "verdict": {"type": "string", "enum": list(labels)}},
+        "required": ["reasons", "verdict"],
+        "additionalProperties": False,
+    }
 
 
 def _plain_label(text: str, labels: Sequence[str]) -> str | None:
@@ -106,12 +200,33 @@ def _plain_label(text: str, labels: Sequence[str]) -> str | None:
     return label if plain and len(text.splitlines()) == text.count("\n") + 1 else None
 
 
-def _read_text(text: str, labels: Sequence[str]) -> _Reading:
-    digits = labels[0].isdigit()
+def _verdicts(text: str, digits: bool = False) -> list[str | None]:
+    """What each line says after `VERDICT:`, None for one that does not; blank ones and closing rules left out."""
     lines = [line for line in (_EMPHASIS.sub(" ", raw).strip() for raw in text.splitlines()) if line]
     while lines and _RULE.fullmatch(lines[-1]):
         lines.pop()
-    said = [_after_colon(line, digits) for line in lines]
+    return [_after_colon(line, digits) for line in lines]
+
+
+def _order(said: str, n: int) -> tuple[tuple[int, ...], ...] | None:
+    """`B > A = C` as positions; None unless each of the first `n` letters stands there exactly once, and nothing but a
+    gloss without any of them follows."""
+    found = _RANKED.match(said.lstrip(_OPENERS))
+    if found is None:
+        return None
+    rest = said.lstrip(_OPENERS)[found.end() :].lstrip(_CLOSERS)
+    groups = [re.split(r"\s*[=＝]\s*", group.strip()) for group in re.split("[>＞]", found[0])]
+    letters = [letter for group in groups for letter in group]
+    if sorted(letters) != list(LETTERS[:n]) or (rest and rest[0] not in _GLOSS):
+        return None
+    if _named(rest, letters):
+        return None
+    return tuple(tuple(sorted(LETTERS.index(letter) for letter in group)) for group in groups)
+
+
+def _read_text(text: str, labels: Sequence[str]) -> _Reading:
+    digits = labels[0].isdigit()
+    said = _verdicts(text, digits)
     if not said or said[-1] is None:
         return _Reading(reason=Reason.UNPARSEABLE)
     if digits and _OUT_OF.search(said[-1]):

@@ -18,9 +18,9 @@ import orjson
 
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.known import Completion, Known, OpenItem, Tried, Work
-from prefsmith.outcomes import Choice, Judged, Score
+from prefsmith.outcomes import Artifact, Choice, Judged, Ranking, Score
 from prefsmith.reasons import Reason
-from prefsmith.records import Generated, Item, Prompt
+from prefsmith.records import Generated, Item, Prompt, Token, canonical
 from prefsmith.text import TRIVIAL_CHARS
 
 BLOCK = 128
@@ -124,21 +124,34 @@ def knowns(
         if idx < samplers.get(sampler, 0):
             known.completions[sampler, idx] = Completion(text, n_chars, finish, n_tokens, seed, reasoning)
     _add_verdicts(db, wanted, judges, out)
+    _add_artifacts(db, wanted, judges, out)
     _add_calls(db, wanted, samplers, judges, out)
     return out
 
 
 def _add_verdicts(db: sqlite3.Connection, wanted: str, judges: Collection[int], out: dict[int, Known]) -> None:
     sql = (
-        "SELECT v.prompt, v.judge, v.reads, r.hash, v.shown, v.repeat, v.kind, v.value, v.p, v.choice, v.reason "
-        f"FROM verdict v JOIN reads r ON r.id = v.reads WHERE v.prompt {_IN}"
+        "SELECT v.prompt, v.judge, v.reads, r.hash, v.shown, v.repeat, v.kind, v.value, v.p, v.choice, v.reason, "
+        f"v.ranking FROM verdict v JOIN reads r ON r.id = v.reads WHERE v.prompt {_IN}"
     )
-    for prompt, judge, reads, of, shown, repeat, kind, value, p, choice, reason in db.execute(sql, (wanted,)):
+    for prompt, judge, reads, of, shown, repeat, kind, value, p, choice, reason, ranking in db.execute(sql, (wanted,)):
         known = out[prompt]
         known.reads[of] = reads
         if judge in judges:
             key = (judge, of, shown_ids(shown), repeat)
-            known.verdicts[key] = as_judged(kind, value, p, choice, reason)
+            known.verdicts[key] = as_judged(kind, value, p, choice, reason, ranking)
+
+
+def _add_artifacts(db: sqlite3.Connection, wanted: str, judges: Collection[int], out: dict[int, Known]) -> None:
+    """Lists that judges wrote, as verdicts about no text; which columns they read, their calls say."""
+    sql = (
+        "SELECT c.prompt, a.made_by, a.body, r.id, r.hash FROM artifact a JOIN call c ON c.id = a.call "
+        f"JOIN reads r ON r.id = c.unit ->> '$.reads' WHERE a.item IN (SELECT id FROM item WHERE prompt {_IN})"
+    )
+    for prompt, judge, body, reads, of in db.execute(sql, (wanted,)):
+        if judge in judges:
+            out[prompt].reads[of] = reads
+            out[prompt].verdicts[judge, of, (), 0] = Artifact(tuple(orjson.loads(body)))
 
 
 def _add_calls(
@@ -170,24 +183,43 @@ def _add_calls(
 
 
 def shown_ids(shown: str) -> tuple[int, ...]:
+    if not shown:
+        return ()
     # Nearly all verdicts are about one text, and a reader meets millions of them.
     return tuple(map(int, shown.split(","))) if "," in shown else (int(shown),)
 
 
-def as_judged(kind: str, value: float | None, p: float | None, choice: str | None, reason: str | None) -> Judged:
+def as_judged(
+    kind: str, value: float | None, p: float | None, choice: str | None, reason: str | None, ranking: str | None = None
+) -> Judged:
     why = None if reason is None else Reason(reason)
     if kind == "choice":
         return Choice(None if choice is None else int(choice), why, p)
-    return _score(value, why)
+    if kind == "ranking":
+        return Ranking(None if ranking is None else tuple(map(tuple, orjson.loads(ranking))), why)
+    if kind == "list":
+        return Artifact(reason=why)
+    return _score(value, why, p)
 
 
 @lru_cache(maxsize=4096)
-def _score(value: float | None, why: Reason | None) -> Score:
+def _score(value: float | None, why: Reason | None, p: float | None) -> Score:
     """Most verdicts of a run are one of a few values."""
-    return Score(value, why)
+    return Score(value, why, p=p)
 
 
 def as_generated(reply: str) -> Generated:
     """A judge's stored reply, as it was read the first time."""
     kept = orjson.loads(reply)
-    return Generated(0, kept["message"], kept["finish_reason"])
+    tokens = tuple(Token(text, p, tuple(map(tuple, top))) for text, p, top in kept.get("tokens", ())) or None
+    return Generated(0, kept["message"], kept["finish_reason"], tokens=tokens, value=kept.get("value"))
+
+
+def as_kept(generated: Generated) -> bytes:
+    """A judge's reply as it is stored: what its reader needs to read it again."""
+    kept: dict[str, Any] = {"message": generated.message, "finish_reason": generated.finish_reason}
+    if generated.tokens:
+        kept["tokens"] = [(t.text, t.logprob, [tuple(a) for a in t.top]) for t in generated.tokens]
+    if generated.value is not None:
+        kept["value"] = generated.value
+    return canonical(kept)

@@ -30,7 +30,8 @@ CREATE TABLE text(id INTEGER PRIMARY KEY, hash BLOB NOT NULL, body TEXT NOT NULL
 -- No CHECK on the next three: it costs a third of the insert; `verify` looks at the same conditions.
 --   call.status: ok | failed | submitted; exactly one of sampler and judge
 --   completion.origin: sampled | revised | imported | human
---   verdict.kind: score | choice | ranking | label; exactly one of a result and a reason
+--   verdict.kind: score | choice | ranking | label | list; exactly one of a result and a reason. A list that was read is
+--   an artifact; only one that could not be read is a verdict, about no text
 CREATE TABLE call(id INTEGER PRIMARY KEY, session INTEGER NOT NULL, prompt INTEGER NOT NULL, stage TEXT NOT NULL,
   sampler INTEGER, judge INTEGER, unit TEXT NOT NULL,
   status TEXT NOT NULL, reason TEXT, attempt INTEGER NOT NULL,

@@ -38,11 +38,15 @@ _JOINS = (
     ("verdict", "judge", "judge"),
     ("verdict", "reads", "reads"),
     ("verdict", "call", "call"),
+    ("artifact", "item", "item"),
+    ("artifact", "made_by", "judge"),
+    ("artifact", "call", "call"),
     ("export", "session", "session"),
 )
 _NAMES = {
     "row": "source || ' line ' || line",
     "completion": "prompt || ' sampler ' || sampler || ' index ' || idx",
+    "artifact": "item || ' by judge ' || made_by",
     "verdict": "prompt || ' judge ' || judge || ' text ' || shown",
 }
 _ODD = (
@@ -78,7 +82,8 @@ _ODD = (
         "WHEN 'choice' THEN value IS NULL AND ranking IS NULL AND (choice IS NULL) <> (reason IS NULL) "
         "AND (choice IS NULL OR choice IN ('-1', '0', '1')) "
         "WHEN 'label' THEN (choice IS NULL) <> (reason IS NULL) "
-        "WHEN 'ranking' THEN (ranking IS NULL) <> (reason IS NULL) END, 0)",
+        "WHEN 'ranking' THEN value IS NULL AND choice IS NULL AND (ranking IS NULL) <> (reason IS NULL) "
+        "WHEN 'list' THEN reason IS NOT NULL AND shown = '' END, 0)",
     ),
 )
 _COUNTS = (
@@ -88,6 +93,11 @@ _COUNTS = (
     ("tokens.prompt", "SELECT coalesce(sum(n_prompt_tokens), 0) FROM call WHERE status = 'ok'"),
     ("tokens.completion", "SELECT coalesce(sum(n_completion_tokens), 0) FROM call WHERE status = 'ok'"),
 )
+_ANSWERED = (
+    "SELECT 1 FROM verdict WHERE prompt = ? AND judge = ? AND reads = ? AND shown = ? AND repeat = ? "
+    "AND call IS NOT NULL"
+)
+"""By an earlier reply, which a newer reader could read after all."""
 _REASONS = frozenset(Reason)
 _MOST_OF_A_KIND = 20
 
@@ -231,7 +241,9 @@ def _judged(db: sqlite3.Connection) -> Iterator[str]:
         "WHERE judge IS NOT NULL ORDER BY id"
     )
     kept = db.execute(
-        "SELECT call, prompt, judge, reads, shown, repeat FROM verdict WHERE call IS NOT NULL ORDER BY call"
+        "SELECT call, prompt, judge, reads, shown, repeat FROM verdict WHERE call IS NOT NULL UNION ALL "
+        "SELECT a.call, i.prompt, a.made_by, CASE WHEN json_valid(k.unit) THEN k.unit ->> '$.reads' END, '', 0 "
+        "FROM artifact a JOIN item i ON i.id = a.item JOIN call k ON k.id = a.call ORDER BY 1"
     )
     for (call, prompt, judge, status, reason, unit, reply, of), found in _beside(calls, kept):
         if reply is not None and _of(reply) != of:
@@ -244,7 +256,7 @@ def _judged(db: sqlite3.Connection) -> Iterator[str]:
                 of_prompt, by, _, text, _ = verdict[1:]
                 yield f"verdict of prompt {of_prompt} by judge {by} on text {text}: its call {call} asked otherwise"
         ended = reason is None if status == "ok" else reason in FINAL_CALL
-        if ended and not found:
+        if ended and not found and db.execute(_ANSWERED, said).fetchone() is None:
             yield f"call {call} of prompt {prompt}: its verdict is missing"
 
 
@@ -270,7 +282,7 @@ def _shown(db: sqlite3.Connection) -> Iterator[str]:
     for (prompt, rows), found in _beside(verdicts, texts):
         own = found[0][1] if found else frozenset()
         for _, judge, shown in rows:
-            if shown not in own and not own.issuperset(shown.split(",")):
+            if shown and shown not in own and not own.issuperset(shown.split(",")):
                 yield f"verdict of prompt {prompt} by judge {judge}: text {shown} is no completion of that prompt"
 
 

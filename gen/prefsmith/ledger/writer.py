@@ -29,7 +29,7 @@ Call = TypeVar("Call")
 _AT_ONCE: Final = 64
 """Rows of one statement. Each statement's step gives the interpreter's lock up, and a busy loop is slow to give it
 back: row by row, that cost a third of the thread's time."""
-_MARKS: Final = {n: ",".join("?" * n) for n in (2, 3, 8, 13, 14, 23, 28)}
+_MARKS: Final = {n: ",".join("?" * n) for n in (2, 3, 6, 8, 13, 14, 23, 28)}
 _INTO: Final = {
     "reads": ("reads", _MARKS[2]),
     "text": ("text", _MARKS[3]),
@@ -42,6 +42,7 @@ _INTO: Final = {
     ),
     "completion": ("completion", _MARKS[13]),
     "verdict": ("verdict", _MARKS[14]),
+    "artifact": ("artifact", _MARKS[6]),
     "score": (
         "verdict(prompt, judge, reads, shown, value, parts, read_version, call, repeat, kind)",
         f"{_MARKS[8]},0,'score'",
@@ -71,6 +72,7 @@ class Rows:
     answered: list[_Row] = field(default_factory=list)
     completion: list[_Row] = field(default_factory=list)
     verdict: list[_Row] = field(default_factory=list)
+    artifact: list[_Row] = field(default_factory=list)
     score: list[_Row] = field(default_factory=list)
     counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     spans: list[_Row] = field(default_factory=list)

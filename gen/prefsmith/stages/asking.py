@@ -29,7 +29,7 @@ def request(call: Sampled | Asked, work: Work, known: Known, run_seed: int) -> R
         )
     assert call.leaf.asks is not None
     # Not the run's seed: it is no part of a judge's key, and one key must ask one thing.
-    seed = _judges_seed(0, work.hash, call.leaf.hash)
+    seed = _judges_seed(0, work.hash, call.leaf.hash) + call.repeat
     return call.leaf.asks.ask(call.item, [known.text(t) for t in call.shown], seed, call.step, call.previous)
 
 

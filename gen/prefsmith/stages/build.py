@@ -7,7 +7,8 @@ models or keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -15,17 +16,27 @@ from typing import Literal, NamedTuple
 
 from prefsmith.backends import Resolved
 from prefsmith.backends import resolve as resolve_model
-from prefsmith.errors import UsageError, at, did_you_mean
+from prefsmith.errors import Place, UsageError, at, did_you_mean
 from prefsmith.gates import Gates
 from prefsmith.judging.graders import Grader, make_grader
-from prefsmith.judging.leaf import ModelJudge
-from prefsmith.judging.load import judge_names, load_judge
+from prefsmith.judging.judge import LeafJudge
+from prefsmith.judging.load import AskedModel, brought, judge_names, load_any, model_of
 from prefsmith.ledger.ids import sampler_hash
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.pairing import Rule
 from prefsmith.recipe import GRADERS, Judge, Pairing, Recipe, Sample
 from prefsmith.records import Json, Sampler, Sampling
-from prefsmith.stages.calls import Cell, Leaf, Plan
+from prefsmith.stages.calls import Cell, Leaf, Plan, Stage
+from prefsmith.stages.tree import (
+    GIVES,
+    check,
+    described_leaf,
+    described_stage,
+    leaf_places,
+    restored_leaf,
+    restored_stage,
+    stages_of,
+)
 
 
 class Drawn(NamedTuple):
@@ -37,20 +48,28 @@ class Drawn(NamedTuple):
     keeps_reasoning: bool = True
 
 
+class Judging(NamedTuple):
+    """A grader, or a judge and the model that it asks; `lists_by`: the one that writes a checklist's questions."""
+
+    spec: Judge
+    judge: Grader | LeafJudge
+    by: Resolved | None = None
+    lists_by: Resolved | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """A recipe whose every model, judge and grader exists. `notes`: what the user should know before it runs."""
 
     recipe: Recipe
     samplers: tuple[Drawn, ...]
-    judges: tuple[tuple[Judge, Grader | ModelJudge, Resolved | None], ...]
+    judges: tuple[Judging, ...]
     notes: tuple[str, ...]
 
     @property
     def lanes(self) -> dict[str, Resolved]:
         """Each backend once, by its key."""
-        used = [drawn.by for drawn in self.samplers] + [r for _, _, r in self.judges if r is not None]
-        return {r.backend_key: r for r in used}
+        return {r.backend_key: r for r in _used(self.samplers, self.judges)}
 
 
 def resolve(
@@ -80,21 +99,15 @@ def resolve(
             "leave min_tokens at 1",
             ("gates", "min_tokens"),
         )
-    judges = []
-    for i, spec in enumerate(recipe.judge):
-        with at("judge", i, "use" if spec.confirm is None else "confirm"):
-            judges.append(_judge(recipe, i, roots, keyless))
-    used = [drawn.by for drawn in samplers.values()] + [r for _, _, r in judges if r is not None]
-    notes.extend(dict.fromkeys(note for r in used for note in r.notes))
+    judges = [_judge(recipe, place, spec, roots, keyless) for place, spec in leaf_places(recipe.judge)]
+    coming = iter([(one.spec, one.judge) for one in judges])
+    for i, entry in enumerate(recipe.judge):
+        with at("judge", i):
+            check(entry, coming)
+    notes.extend(dict.fromkeys(note for r in _used(samplers.values(), judges) for note in r.notes))
     if sampling and sum(drawn.n for drawn in samplers.values()) < 2:
         notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
-    sampled_by = {drawn.by.identity for drawn in samplers.values()}
-    for spec, _, by in judges:
-        if by is not None and by.identity in sampled_by:
-            notes.append(
-                f"judge {spec.use or spec.confirm!r} is the model that also samples ({spec.model}): "
-                "models favour their own answers; another model makes a better judge"
-            )
+    notes.extend(dict.fromkeys(note for one in judges if (note := _kin(one, samplers.values(), recipe))))
     return Resolution(recipe, tuple(samplers.values()), tuple(judges), tuple(notes))
 
 
@@ -129,29 +142,66 @@ def _grid(row: Sample, by: Resolved, seed: int, note: Callable[[str], None]) -> 
     return out
 
 
-def _judge(
-    recipe: Recipe, i: int, roots: Sequence[Path], keyless: bool
-) -> tuple[Judge, Grader | ModelJudge, Resolved | None]:
-    spec = recipe.judge[i]
+def _used(samplers: Iterable[Drawn], judges: Iterable[Judging]) -> list[Resolved]:
+    found = [drawn.by for drawn in samplers] + [by for one in judges for by in (one.lists_by, one.by) if by]
+    return list({r.backend_key: r for r in found}.values())
+
+
+def _kin(one: Judging, samplers: Iterable[Drawn], recipe: Recipe) -> str | None:
+    """What to say of a judge that also samples, or whose name begins like a sampler's: models favour their own family
+    (arXiv 2502.01534). Only said, and nothing is decided by it."""
+    if one.by is None:
+        return None
+    name = f"judge {one.spec.use or one.spec.confirm!r}"
+    if any(drawn.by.identity == one.by.identity for drawn in samplers):
+        return (
+            f"{name} is the model that also samples ({one.spec.model}): "
+            "models favour their own answers; another model makes a better judge"
+        )
+    for drawn in samplers:
+        endpoint = recipe.endpoints.get(drawn.by.endpoint_name)
+        fake = endpoint is not None and endpoint.script is not None
+        if not fake and (family := _family(one.by)) and family == _family(drawn.by):
+            return (
+                f"{name}: {one.by.wire_model} seems to be of the same family as {drawn.by.wire_model}, which samples: "
+                "models favour answers of their own family; a judge of another one is fairer"
+            )
+    return None
+
+
+def _family(by: Resolved) -> str:
+    """The letters with which a model's name begins: of Qwen/Qwen3-8B it is qwen."""
+    found = re.match(r"[a-z]{3,}", by.wire_model.rpartition("/")[2].lower())
+    return "" if found is None or found[0] == "gguf" else found[0]
+
+
+def _judge(recipe: Recipe, place: Place, spec: Judge, roots: Sequence[Path], keyless: bool) -> Judging:
+    with at(*place, "use" if spec.confirm is None else "confirm"):
+        return _judging(recipe, place, spec, roots, keyless)
+
+
+def _judging(recipe: Recipe, place: Place, spec: Judge, roots: Sequence[Path], keyless: bool) -> Judging:
     name = spec.use or spec.confirm or ""
     grades = spec.use is not None and (name in GRADERS or ".py:" in name)
     if grades:
         if spec.model is not None:
             raise UsageError(f"the grader {name!r} needs no model; leave `model` out")
-        return spec, make_grader(spec), None
+        return Judging(spec, make_grader(spec))
     if not name.endswith(".toml") and name not in judge_names():
         known = did_you_mean(name, [*GRADERS, *judge_names()])
         raise UsageError(f"there is no grader or judge {name!r}; {known}; or give FILE.py:NAME or a .toml path")
-    if spec.model is None:
+    model = spec.model or model_of(name, roots)
+    if model is None:
         raise UsageError(f"{name!r} asks a model; name it with `model: TARGET:MODEL` or --judge-model")
-    with at("judge", i, "model"):
-        by = resolve_model(spec.model, recipe.endpoints, keyless=keyless)
-    judge = load_judge(name, (by.identity.target, by.identity.model), by.wire_model, roots)
-    if spec.confirm is not None and judge.kind != "pairwise":
-        raise UsageError(f"`confirm` needs a pairwise judge; {name!r} is {judge.kind}")
-    if spec.use is not None and judge.kind == "pairwise":
-        raise UsageError(f"the pairwise judge {name!r} confirms pairs; write it as `confirm: {name}`")
-    return spec, judge, by
+    with at(*place, "model"):
+        by = resolve_model(model, recipe.endpoints, keyless=keyless)
+    with at(*place, "list_model"):
+        lists_by = by if spec.list_model is None else resolve_model(spec.list_model, recipe.endpoints, keyless=keyless)
+    asked, lists = (AskedModel(r.identity.target, r.identity.model, r.wire_model) for r in (by, lists_by))
+    judge: LeafJudge | None = brought(name, asked)
+    if judge is None:
+        judge = load_any(name, asked, roots, lists if spec.list_model is not None else None)
+    return Judging(spec, judge, by, lists_by if judge.lister else None)
 
 
 def bind(resolution: Resolution, ledger: Ledger) -> Plan:
@@ -161,19 +211,43 @@ def bind(resolution: Resolution, ledger: Ledger) -> Plan:
     for sampler, n, by, keeps in resolution.samplers:
         i, of = ledger.identity("sampler", sampler.described())
         cells.append(Cell(i, of, sampler, by.wire_model, n, by.backend_key, by.capabilities.n_per_request, keeps))
-    leaves = _told_apart([_leaf(ledger, *one) for one in resolution.judges], recipe.judge)
-    return _plan(recipe, cells, leaves)
+    leaves = _told_apart([_leaf(ledger, one) for one in resolution.judges], [one.spec for one in resolution.judges])
+    confirm = next((leaf for leaf in leaves if leaf.role == "confirm"), None)
+    return _plan(recipe, cells, stages_of(recipe.judge, leaves, ledger), confirm)
 
 
-def _leaf(ledger: Ledger, spec: Judge, judge: Grader | ModelJudge, by: Resolved | None) -> Leaf:
-    i, of = ledger.identity("judge", judge.described())
+def _leaf(ledger: Ledger, one: Judging) -> Leaf:
+    judge = one.judge
     if isinstance(judge, Grader):
+        i, of = ledger.identity("judge", judge.described())
         # An own grader may do without a column; the built-in ones are nothing without theirs.
         needs = (judge.reads or ()) if judge.inline else ()
         return Leaf(i, of, judge.name, "grader", judge.reads, needs, grader=judge)
-    assert by is not None
-    role: Literal["judge", "confirm"] = "confirm" if spec.confirm else "judge"
-    return Leaf(i, of, judge.name, role, judge.reads, judge.needs, asks=judge, lane=by.backend_key)
+    assert one.by is not None
+    leaf = _asking(ledger, judge, one.by, "confirm" if one.spec.confirm else "judge")
+    if judge.lister is None or one.lists_by is None:
+        return leaf
+    lister = _asking(ledger, judge.lister, one.lists_by, "judge")
+    return replace(leaf, lister=replace(lister, name=f"{leaf.name}'s list"))
+
+
+def _asking(ledger: Ledger, judge: LeafJudge, by: Resolved, role: Literal["judge", "confirm"]) -> Leaf:
+    i, of = ledger.identity("judge", judge.described())
+    gives = GIVES.get(judge.kind, "score")
+    return Leaf(
+        i,
+        of,
+        judge.name,
+        role,
+        judge.reads,
+        judge.needs,
+        asks=judge,
+        lane=by.backend_key,
+        gives=gives,
+        repeats=judge.shuffles if gives == "ranking" else judge.samples,
+        early=judge.logprobs and judge.samples > 1,
+        seeded=gives == "choice" and judge.orders == "seeded",
+    )
 
 
 def _told_apart(leaves: list[Leaf], specs: Sequence[Judge]) -> list[Leaf]:
@@ -202,11 +276,11 @@ def rule_of(pair: Pairing, run_seed: int) -> Rule:
 
 def described(plan: Plan) -> Json:
     """A plan without ledger integers: what the ledger keeps beside the recipe, and what names a view."""
-    leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
     return {
         "cells": [{"sampler": c.hash.hex(), "n": c.n, "model": c.wire_model} for c in plan.cells],
         "leaves": [
-            {"judge": x.hash.hex(), "name": x.name, "role": x.role, "reads": x.reads, "needs": x.needs} for x in leaves
+            *(described_stage(stage) for stage in plan.stages),
+            *([described_leaf(plan.confirm)] if plan.confirm else []),
         ],
     }
 
@@ -219,19 +293,16 @@ def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
     for one in kept["cells"]:
         of = bytes.fromhex(one["sampler"])
         cells.append(Cell(samplers[of][0], of, None, one["model"], one["n"], "", 1))
-    leaves = []
-    for one in kept["leaves"]:
-        of = bytes.fromhex(one["judge"])
-        reads = None if one["reads"] is None else tuple(one["reads"])
-        leaves.append(Leaf(judges[of], of, one["name"], one["role"], reads, tuple(one["needs"])))
-    return _plan(recipe, cells, leaves)
+    confirms = [one for one in kept["leaves"] if one.get("role") == "confirm"]
+    stages = [restored_stage(one, judges) for one in kept["leaves"] if one not in confirms]
+    return _plan(recipe, cells, stages, restored_leaf(confirms[0], judges) if confirms else None)
 
 
-def _plan(recipe: Recipe, cells: Sequence[Cell], leaves: Sequence[Leaf]) -> Plan:
+def _plan(recipe: Recipe, cells: Sequence[Cell], stages: Sequence[Stage], confirm: Leaf | None) -> Plan:
     return Plan(
         tuple(cells),
-        tuple(leaf for leaf in leaves if leaf.role != "confirm"),
-        next((leaf for leaf in leaves if leaf.role == "confirm"), None),
+        tuple(stages),
+        confirm,
         Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
         rule_of(recipe.pair, recipe.seed),
         recipe.seed,

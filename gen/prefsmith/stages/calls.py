@@ -12,12 +12,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from prefsmith.gates import Gates
 from prefsmith.judging.graders import Grader
-from prefsmith.judging.leaf import ModelJudge
+from prefsmith.judging.judge import LeafJudge
 from prefsmith.judging.verdicts import Step
 from prefsmith.ledger.known import VerdictKey
 from prefsmith.outcomes import Key
 from prefsmith.pairing import Rule
 from prefsmith.records import Generated, Item, Sampler
+
+Gives = Literal["score", "choice", "ranking", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class Cell:
 class Leaf:
     """A judge or grader with its ledger id. A plan that only reads has neither `grader` nor `asks`.
 
-    `reads`: the item's columns that it names (None: all); `needs`: those that it cannot do without.
+    `reads`: the item's columns that it names (None: all); `needs`: those that it cannot do without. `repeats`: samples
+    of a score, shuffles of a ranking; `early`: one sample is enough where the labels' probabilities came with it;
+    `seeded`: a pair is shown in one drawn order instead of both; `lister`: who writes the questions of a checklist.
     """
 
     judge: int
@@ -53,8 +57,45 @@ class Leaf:
     reads: tuple[str, ...] | None
     needs: tuple[str, ...] = ()
     grader: Grader | None = None
-    asks: ModelJudge | None = None
+    asks: LeafJudge | None = None
     lane: str = ""
+    gives: Gives = "score"
+    repeats: int = 1
+    early: bool = False
+    seeded: bool = False
+    lister: Leaf | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One entry of `judge:`: a leaf that decides by itself, or a rule over what others say, which asks nothing itself.
+
+    `judge` and `hash` are the leaf's, or those of the rule with its members. `below`: of a cascade, the confidence
+    under which the next member decides.
+    """
+
+    kind: Literal["leaf", "tournament", "panel", "cascade"]
+    judge: int
+    hash: bytes
+    name: str
+    leaf: Leaf | None = None
+    members: tuple[Stage, ...] = ()
+    rule: str = ""
+    below: float = 0.0
+
+    @classmethod
+    def of(cls, leaf: Leaf) -> Stage:
+        return cls("leaf", leaf.judge, leaf.hash, leaf.name, leaf)
+
+    @property
+    def whole(self) -> tuple[Stage, ...]:
+        """This one and all that it is made of, from the inside out."""
+        return (*(part for member in self.members for part in member.whole), self)
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        found = [part.leaf for part in self.whole if part.leaf is not None]
+        return tuple(one for leaf in found for one in ((leaf.lister, leaf) if leaf.lister else (leaf,)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +103,7 @@ class Plan:
     """What a run asks and how it decides. No slots: the look-up tables are made once."""
 
     cells: tuple[Cell, ...]
-    leaves: tuple[Leaf, ...]
+    stages: tuple[Stage, ...]
     confirm: Leaf | None
     gates: Gates
     rule: Rule
@@ -83,14 +124,21 @@ class Plan:
         """Every completion of the grid, by cell, then by index."""
         return tuple((c.sampler, i) for c in self.cells for i in range(c.n))
 
-    @property
-    def asking(self) -> tuple[Leaf, ...]:
-        """All that judges, the confirmation last."""
-        return (*self.leaves, *((self.confirm,) if self.confirm else ()))
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """All that judges: those of each stage, then the confirmation."""
+        confirm = (self.confirm,) if self.confirm else ()
+        return (*(leaf for stage in self.stages for leaf in stage.leaves), *confirm)
 
     @cached_property
     def judges(self) -> frozenset[int]:
-        return frozenset(leaf.judge for leaf in self.asking)
+        return frozenset(leaf.judge for leaf in self.leaves)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Of everything that decides, by id, in that order."""
+        named = {part.judge: part.name for stage in self.stages for part in stage.whole}
+        return named | {leaf.judge: leaf.name for leaf in self.leaves}
 
 
 class Sampled(NamedTuple):
@@ -123,10 +171,11 @@ class Asked(NamedTuple):
     shown: tuple[int, ...]
     step: Step
     previous: Generated | None
+    repeat: int = 0
 
     @property
     def key(self) -> VerdictKey:
-        return (self.leaf.judge, self.reads, self.shown, 0)
+        return (self.leaf.judge, self.reads, self.shown, self.repeat)
 
     @property
     def lane(self) -> str:

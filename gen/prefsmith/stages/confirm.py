@@ -1,42 +1,36 @@
-"""The last stage: a pairwise judge must name the chosen side in both orders before a pair is written."""
+"""The last stage: a pairwise judge must name the chosen side before a pair is written, in both orders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from prefsmith.judging.verdicts import both_orders
-from prefsmith.ledger.ids import reads_hash
-from prefsmith.ledger.known import Known, OpenItem, VerdictKey
-from prefsmith.outcomes import Choice, Pair
+from prefsmith.ledger.known import Known, OpenItem
+from prefsmith.outcomes import Pair
+from prefsmith.stages import duel
 from prefsmith.stages.calls import Call, Leaf
-from prefsmith.stages.score import asked, lacks
+from prefsmith.stages.entrants import Entrants
+from prefsmith.stages.score import Want, calls_for, lacks
+
+Found = Sequence[tuple[OpenItem, tuple[Pair, ...]]]
 
 
-def missing(leaf: Leaf, found: Sequence[tuple[OpenItem, tuple[Pair, ...]]], known: Known) -> list[Call]:
-    out: dict[VerdictKey, Call] = {}
-    for open_item, chosen in found:
-        if lacks(leaf, open_item.item):
-            continue
-        reads = reads_hash(open_item.item, leaf.reads)
-        for pair in chosen:
-            for shown in _orders(pair, known):
-                key = (leaf.judge, reads, shown, 0)
-                if key not in known.verdicts:
-                    out.setdefault(key, asked(leaf, open_item.item, reads, shown, known))
-    return list(out.values())
+def missing(leaf: Leaf, of: Entrants, found: Found, known: Known) -> list[Call]:
+    return calls_for(wants(leaf, of, found, known), known)
 
 
-def _orders(pair: Pair, known: Known) -> tuple[tuple[int, int], tuple[int, int]]:
-    a, b = known.completions[pair.chosen].text, known.completions[pair.rejected].text
-    return (a, b), (b, a)
+def wants(leaf: Leaf, of: Entrants, found: Found, known: Known) -> Iterator[Want]:
+    for item, pairs in found:
+        for pair in pairs:
+            yield from duel.wants_of(leaf, of, item, *_texts(pair, known))
 
 
-def confirmed(leaf: Leaf, item: OpenItem, pair: Pair, known: Known) -> bool | None:
-    """Both orders name the chosen side; None while an answer is missing."""
+def _texts(pair: Pair, known: Known) -> tuple[int, int]:
+    return known.completions[pair.chosen].text, known.completions[pair.rejected].text
+
+
+def confirmed(leaf: Leaf, of: Entrants, item: OpenItem, pair: Pair, known: Known) -> bool | None:
+    """The judge names the chosen side; None while an answer is missing."""
     if lacks(leaf, item.item):
         return False
-    reads = reads_hash(item.item, leaf.reads)
-    ab, ba = (known.verdicts.get((leaf.judge, reads, shown, 0)) for shown in _orders(pair, known))
-    if not isinstance(ab, Choice) or not isinstance(ba, Choice):
-        return None
-    return both_orders(ab, ba).position == 0
+    found = duel.result_of(leaf, of, item, *_texts(pair, known), known)
+    return None if found is None else found.position == 0

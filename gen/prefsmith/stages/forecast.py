@@ -8,14 +8,13 @@ or of a run that was stopped: they stand for the rest. Without any there are onl
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
 import orjson
 
-from prefsmith.judging.leaf import SHOWN
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.ingest import Selection
 from prefsmith.ledger.known import Known, Work
@@ -25,6 +24,7 @@ from prefsmith.records import Json
 from prefsmith.stages import grid
 from prefsmith.stages.calls import Leaf, Plan, Sampled
 from prefsmith.stages.expected import Expected, Left, error, judging, sampling
+from prefsmith.stages.most import most_calls, shown_by
 from prefsmith.stages.pace import Load, Terms, whole
 from prefsmith.stages.plan import needed
 from prefsmith.stages.took import Sample, Stage, sample_of, stages_of
@@ -95,7 +95,7 @@ def _counted(db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], off
     out = Counted(left={s: Left() for s in stages_of(plan)})
     sampling = {s.lane: left for s, left in out.left.items() if s.judge is None}
     of_sampler = {c.sampler: sampling[c.lane] for c in plan.cells}
-    judging = [(leaf, out.left[s]) for s in out.left for leaf in _asking(plan) if leaf.judge == s.judge]
+    judging = [(leaf, n, out.left[s]) for s in out.left for leaf, n in most_calls(plan) if leaf.judge == s.judge]
     for block in prompts_of(db, view.selection):
         held = knowns(db, block, plan.samplers, plan.judges, bodies=False)
         sizes = _sizes(db, view.selection, block)
@@ -114,9 +114,9 @@ def _counted(db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], off
                 out.n_bytes[prompt] = size.n_bytes
             for call in grid.missing(plan, known):
                 most += _add_call(sampling[call.lane], call, size, terms[call.lane])
-            for leaf, left in judging:
+            for leaf, n, left in judging:
                 n_held = _n_held(leaf, known, at[prompt]) if prompt in at else 0
-                most += _add_leaf(left, leaf, plan, n_held, size, terms[leaf.lane], finished=prompt in done)
+                most += _add_leaf(left, leaf, n, plan, n_held, size, terms[leaf.lane], finished=prompt in done)
                 # What a finished prompt took holds its older verdicts too.
                 left.n_begun += 0 if prompt in done else sum(1 for key in known.verdicts if key[0] == leaf.judge)
             out.n_open += prompt not in done
@@ -138,9 +138,10 @@ def _add_call(left: Left, call: Sampled, size: Size, terms: Terms) -> int:
 
 
 def _add_leaf(
-    left: Left, leaf: Leaf, plan: Plan, n_held: int, size: Size, terms: Terms, *, finished: bool
+    left: Left, leaf: Leaf, n_each: int, plan: Plan, n_held: int, size: Size, terms: Terms, *, finished: bool
 ) -> int:  # fmt: skip
-    """As if every text were judged and every item had its pairs to confirm, each with one question."""
+    """As if every text were judged and every item had its pairs to confirm, each with one question; `n_each`: calls of
+    one item."""
     assert leaf.asks is not None
     left.n_paid += n_held
     if finished:
@@ -148,14 +149,14 @@ def _add_leaf(
         return 0
     if leaf.role == "confirm":
         # Of a prompt that is still judged: its pair may become another, of which nothing is confirmed.
-        n = n_asked = size.n_items * 2 * plan.rule.max_per_prompt
+        n = n_asked = size.n_items * n_each
     else:
-        n = size.n_items * len(plan.keys)
+        n = size.n_items * n_each
         n_asked = max(0, n - n_held)
     left.n_all += max(n, n_held)
     longest = max(c.value.sampling.max_tokens for c in plan.cells if c.value is not None)
     n_bytes = len(leaf.asks.prompt.encode()) + size.n_bytes + size.n_column_bytes + _BODY_BYTES
-    n_shown = len(SHOWN[leaf.asks.kind]) * longest
+    n_shown = shown_by(leaf, len(plan.keys)) * longest
     most = most_nanousd(terms.price, n_bytes + n_shown, 1, leaf.asks.sampling.max_tokens) if terms.price else 0
     left.n_requests += n_asked
     left.n_answers += n_asked
@@ -167,13 +168,11 @@ def _n_held(leaf: Leaf, known: Known, work: Work) -> int:
     """Verdicts that the view has a use for: on texts that it takes, and on its items' columns as they are now."""
     texts = {c.text for c in known.completions.values()}
     reads = {reads_hash(item.item, leaf.reads) for item in work.items}
+    questions = leaf.lister is not None  # each of which is read beside the columns
     return sum(
-        1 for judge, of, shown, _ in known.verdicts if judge == leaf.judge and of in reads and texts.issuperset(shown)
+        judge == leaf.judge and (questions or of in reads) and texts.issuperset(shown)
+        for judge, of, shown, _ in known.verdicts
     )
-
-
-def _asking(plan: Plan) -> Iterator[Leaf]:
-    yield from (x for x in (*plan.leaves, *((plan.confirm,) if plan.confirm else ())) if x.role != "grader")
 
 
 def _sizes(db: sqlite3.Connection, chosen: Selection, prompts: Sequence[int]) -> dict[int, Size]:

@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from prefsmith.errors import CallFailed
+from prefsmith.judging.expect import tail
 from prefsmith.judging.verdicts import Step, next_step
-from prefsmith.ledger.ids import NO_READS, text_hash
+from prefsmith.ledger.ids import NO_READS, reads_hash, text_hash
 from prefsmith.ledger.known import Completion, Known, Tried, Work
 from prefsmith.ledger.ledger import NO_READS_ID, Ledger
+from prefsmith.ledger.read import as_kept
 from prefsmith.ledger.writer import Rows
-from prefsmith.outcomes import Choice, Judged, Score
+from prefsmith.outcomes import Artifact, Choice, Judged, Ranking, Score
 from prefsmith.reasons import FINAL_CALL, Reason
 from prefsmith.records import Generated, Json, Reply, Usage, canonical
-from prefsmith.stages.calls import Asked, Graded, Sampled
+from prefsmith.stages.calls import Asked, Gives, Graded, Sampled
 
 Landed = Callable[[], Sequence[Judged]]
 """To be called after the commit; returns the verdicts that are known from then on."""
@@ -79,21 +81,25 @@ class Desk:
 
         return landed
 
-    def judged(self, rows: Rows, work: Work, known: Known, call: Asked, reply: Reply, sent: Sent) -> Landed:
-        """Read the verdict; what cannot be read becomes a verdict only when no step is left."""
+    def judged(
+        self, rows: Rows, work: Work, known: Known, call: Asked, reply: Reply, sent: Sent, n_broken: int = 0
+    ) -> Landed:
+        """Read the verdict; what cannot be read becomes a verdict only when no step is left. `n_broken`: control tokens
+        in what was shown."""
         assert call.leaf.asks is not None
         generated = reply.choices[0]
-        result = call.leaf.asks.read(generated)
+        result = call.leaf.asks.read(generated, len(call.shown))
         call_id, key, tried, final = self._ledger.take_id("call"), call.key, list[Tried](), True
         if result.reason is not None:
             tried = [*known.tried.get(key, ()), Tried(call.step, result.reason, generated)]
             final = next_step([(Step(t.step), t.reason) for t in tried]) is None
         self._call(
             rows, call_id, work, call, None, "ok", result.reason, sent, reply=reply, generated=generated,
-            reads=self._reads(rows, known, call.reads),
+            reads=self._reads(rows, known, call.reads), extra={"control_tokens": n_broken} if n_broken else None,
         )  # fmt: skip
         if final:
-            self._verdict(rows, work, known, call, call.shown, result, call.leaf.asks.read_version, call_id)
+            version = call.leaf.asks.read_version
+            self._verdict(rows, work, known, call, call.shown, call.repeat, result, version, call_id)
 
         def landed() -> Sequence[Judged]:
             if tried:
@@ -101,7 +107,7 @@ class Desk:
             if not final:
                 return ()
             known.verdicts[key] = result
-            return (result,)
+            return () if _read_list(result) else (result,)
 
         return landed
 
@@ -110,7 +116,7 @@ class Desk:
         assert call.leaf.grader is not None
         version = call.leaf.grader.read_version
         for text, result in zip(call.texts, scores, strict=True):
-            self._verdict(rows, work, known, call, (text,), result, version, None)
+            self._verdict(rows, work, known, call, (text,), 0, result, version, None)
 
         def landed() -> Sequence[Judged]:
             judge, reads = call.leaf.judge, call.reads
@@ -136,10 +142,9 @@ class Desk:
         rows.counts[f"calls.failed.{reason}"] += 1
         result: Judged | None = None
         if final and isinstance(call, Asked):
-            pairwise = len(call.shown) > 1
-            result = Choice(reason=reason) if pairwise else Score(reason=reason)
+            result = nothing(call.leaf.gives, reason)
             version = call.leaf.asks.read_version if call.leaf.asks else 0
-            self._verdict(rows, work, known, call, call.shown, result, version, call_id)
+            self._verdict(rows, work, known, call, call.shown, call.repeat, result, version, call_id)
 
         def landed() -> Sequence[Judged]:
             if result is not None and isinstance(call, Asked):
@@ -168,24 +173,22 @@ class Desk:
         return found
 
     def _verdict(
-        self, rows: Rows, work: Work, known: Known, call: Asked | Graded, shown: tuple[int, ...], result: Judged,
-        version: int, call_id: int | None,
+        self, rows: Rows, work: Work, known: Known, call: Asked | Graded, shown: tuple[int, ...], repeat: int,
+        result: Judged, version: int, call_id: int | None,
     ) -> None:  # fmt: skip
+        if isinstance(result, Artifact) and result.lines is not None:
+            body = canonical(list(result.lines))
+            of = next(one.id for one in work.items if reads_hash(one.item, call.leaf.reads) == call.reads)
+            rows.artifact.append((of, "list", call.leaf.judge, body.decode(), text_hash(body), call_id))
+            return
         reads, reason, texts = self._reads(rows, known, call.reads), result.reason, ",".join(map(str, shown))
         rows.counts["verdicts"] += 1
-        if isinstance(result, Score) and reason is None:
+        if isinstance(result, Score) and reason is None and repeat == 0 and result.p is None:
             parts = None if result.parts is None else canonical(result.parts).decode()
             rows.score.append((work.id, call.leaf.judge, reads, texts, result.value, parts, version, call_id))
             return
-        if isinstance(result, Choice):
-            choice = None if result.position is None else str(result.position)
-            kind, value, p, parts = "choice", None, result.p, None
-        else:
-            kind, value, p, choice = "score", result.value, None, None
-            parts = None if result.parts is None else canonical(result.parts).decode()
         rows.verdict.append(
-            (work.id, call.leaf.judge, reads, texts, 0, kind, value, p, choice, None, parts,
-             reason, version, call_id)
+            (work.id, call.leaf.judge, reads, texts, repeat, *columns_of(result), reason, version, call_id)
         )  # fmt: skip
         if reason is not None:
             rows.counts[f"no_verdict.{reason}"] += 1
@@ -202,7 +205,7 @@ class Desk:
         else:
             stage, sampler, judge = call.leaf.role, None, call.leaf.judge
             shown = ",".join(map(str, call.shown))
-            unit = f'{{"reads":{reads},"repeat":0,"shown":[{shown}],"step":"{call.step}"}}'
+            unit = f'{{"reads":{reads},"repeat":{call.repeat},"shown":[{shown}],"step":"{call.step}"}}'
         kept = None if generated is None else _kept(generated)
         said, said_hash = (None, None) if kept is None else (kept.decode(), text_hash(kept))
         session = self._ledger.session
@@ -228,6 +231,37 @@ class Desk:
             counts["tokens.completion"] += usage.n_completion_tokens or 0
 
 
+def columns_of(result: Judged) -> tuple[str, float | None, float | None, str | None, str | None, str | None]:
+    """A verdict's kind, value, p, choice, ranking and parts, as its row holds them."""
+    match result:
+        case Choice():
+            return "choice", None, result.p, None if result.position is None else str(result.position), None, None
+        case Ranking():
+            order = None if result.order is None else canonical([list(group) for group in result.order]).decode()
+            return "ranking", None, None, None, order, None
+        case Artifact():
+            return "list", None, None, None, None, None
+    parts = None if result.parts is None else canonical(result.parts).decode()
+    return "score", result.value, result.p, None, None, parts
+
+
+def nothing(gives: Gives, reason: Reason) -> Judged:
+    """No verdict, in the shape that a leaf gives."""
+    match gives:
+        case "choice":
+            return Choice(reason=reason)
+        case "ranking":
+            return Ranking(reason=reason)
+        case "list":
+            return Artifact(reason=reason)
+    return Score(reason=reason)
+
+
+def _read_list(result: Judged) -> bool:
+    """A list is no verdict, unless it could not be read."""
+    return isinstance(result, Artifact) and result.reason is None
+
+
 def _kept(generated: Generated) -> bytes:
-    """A judge's reply as it is stored: what its reader needs to read it again."""
-    return canonical({"message": generated.message, "finish_reason": generated.finish_reason})
+    """A judge's reply as it is stored; of its tokens those that a verdict is read from."""
+    return as_kept(generated if generated.tokens is None else generated._replace(tokens=tail(generated.tokens)))

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from prefsmith.gates import gated
 from prefsmith.ledger.known import Known, OpenItem, Work
-from prefsmith.outcomes import Key, Pair
+from prefsmith.outcomes import Key, Pair, Score
 from prefsmith.reasons import Reason
-from prefsmith.stages import confirm, grid, score
+from prefsmith.stages import confirm, decide, grid, score
 from prefsmith.stages.calls import Call, Plan
+from prefsmith.stages.entrants import Entrants
 
 
 class Settled(NamedTuple):
@@ -31,24 +32,24 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     if sampling := grid.missing(plan, known):
         return [*sampling] if plan.samples else []
     alive = alive_in(plan, gates_of(plan, work, known))
-    texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
+    of, correct = Entrants(work.hash, alive, known, plan.sampler_hashes), plan.rule.correct
     pairless: Sequence[OpenItem] = work.items
     found: list[tuple[OpenItem, tuple[Pair, ...]]] = []
-    for leaf in plan.leaves:
-        if missing := score.missing(leaf, pairless, texts, known):
+    for stage in plan.stages:
+        if missing := decide.missing(stage, of, pairless, known, correct):
             return missing
-        if leaf is plan.leaves[-1] and plan.confirm is None:
+        if stage is plan.stages[-1] and plan.confirm is None:
             break  # nobody asks what became of it
         still: list[OpenItem] = []
         for item in pairless:
-            verdicts = score.verdicts_of(leaf, item, texts, known) or {}
-            result = score.paired(plan, leaf, item, alive, known, verdicts)
+            verdicts = decide.scores(stage, of, item, known, correct) or {}
+            result = score.paired(plan, stage.judge, item, alive, known, verdicts)
             if isinstance(result, Reason):
                 still.append(item)
             else:
                 found.append((item, result))
         pairless = still
-    return confirm.missing(plan.confirm, found, known) if plan.confirm else []
+    return confirm.missing(plan.confirm, of, found, known) if plan.confirm else []
 
 
 def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | None]) -> dict[int, Settled]:
@@ -56,7 +57,8 @@ def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | No
     alive = alive_in(plan, gates)
     if grid.is_open(plan, known):
         return {item.id: Settled((), Reason.INCOMPLETE, {}) for item in work.items}
-    return {item.id: _settled(plan, item, alive, known) for item in work.items}
+    of = entrants(plan, work, alive, known)
+    return {item.id: _settled(plan, item, alive, of, known) for item in work.items}
 
 
 def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:
@@ -72,20 +74,25 @@ def alive_in(plan: Plan, gates: Mapping[Key, Reason | None]) -> list[Key]:
     return [k for k in plan.keys if k in gates and gates[k] is None]
 
 
-def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> Settled:
-    texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
+def entrants(plan: Plan, work: Work, alive: Sequence[Key], known: Known) -> Entrants:
+    """The texts to decide among: those of the completions that passed."""
+    return Entrants(work.hash, alive, known, plan.sampler_hashes)
+
+
+def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], of: Entrants, known: Known) -> Settled:
     scores: dict[Key, dict[int, float | Reason]] = {}
     reason: Reason = Reason.NO_VERDICT
     chosen: tuple[Pair, ...] = ()
-    for leaf in plan.leaves:
-        verdicts = score.verdicts_of(leaf, item, texts, known)
-        if verdicts is None:
-            return Settled((), Reason.INCOMPLETE, scores)
-        # Also of completions that stay out as identical: they have the verdict of their text.
-        for k, c in known.completions.items():
-            if (v := verdicts.get(c.text)) is not None:
-                scores.setdefault(k, {})[leaf.judge] = v.reason or v.value or 0.0
-        result = score.paired(plan, leaf, item, alive, known, verdicts)
+    for stage in plan.stages:
+        verdicts: Mapping[int, Score] | None = {}
+        for judge, verdicts in decide.told(stage, of, item, known, plan.rule.correct):
+            if verdicts is None:
+                return Settled((), Reason.INCOMPLETE, scores)
+            # Also of completions that stay out as identical: they have the verdict of their text.
+            for k, c in known.completions.items():
+                if (v := verdicts.get(c.text)) is not None:
+                    scores.setdefault(k, {})[judge] = v.reason or v.value or 0.0
+        result = score.paired(plan, stage.judge, item, alive, known, verdicts or {})
         if not isinstance(result, Reason):
             chosen = result
             break
@@ -95,6 +102,6 @@ def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> 
         return Settled((), reason, scores)
     if plan.confirm is None:
         return Settled(chosen, None, scores)
-    agreed = (p for p in chosen if confirm.confirmed(plan.confirm, item, p, known))
+    agreed = (p for p in chosen if confirm.confirmed(plan.confirm, of, item, p, known))
     kept = tuple(p._replace(confirmed=True) for p in agreed)
     return Settled(kept, None if kept else Reason.NOT_CONFIRMED, scores)

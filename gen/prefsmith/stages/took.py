@@ -33,9 +33,8 @@ class Stage(NamedTuple):
 def stages_of(plan: Plan) -> list[Stage]:
     """Those that ask a model, in their order."""
     lanes = dict.fromkeys(c.lane for c in plan.cells)
-    leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
-    asking = (Stage(x.role, x.name, x.lane, x.judge) for x in leaves if x.role != "grader")
-    return [*(Stage("sample", lane, lane) for lane in lanes), *asking]
+    asking = {x.judge: Stage(x.role, x.name, x.lane, x.judge) for x in plan.leaves if x.role != "grader"}
+    return [*(Stage("sample", lane, lane) for lane in lanes), *asking.values()]
 
 
 @dataclass(slots=True)

@@ -128,6 +128,8 @@ class InProcess:
 
         out: Any = None
         try:
+            if request.kind == "classify":
+                return await self._classified(request)
             prompt, params, options = talk.asked(request)
             adapter = self._adapter(request.model)
             answers = llm.generate(prompt, params, f"{next(self._ids)}", lora_request=adapter, **options)
@@ -150,6 +152,17 @@ class InProcess:
             raise CallFailed(Reason.SERVER_ERROR, told) from None
         self._n_done += 1
         return talk.read(out, request)
+
+    async def _classified(self, request: Request) -> Reply:
+        """A reward model's raw number."""
+        llm, talk = self._llm, self._talk
+        assert talk is not None
+        prompt, params = talk.asked_reward(request)
+        out: Any = None
+        async for answer in llm.encode(prompt, params, f"{next(self._ids)}", lora_request=self._adapter(request.model)):
+            out = answer
+        self._n_done += 1
+        return talk.read_reward(out, request)
 
     def _adapter(self, model: str) -> LoRARequest | None:
         if model not in self._lora:

@@ -31,6 +31,8 @@ from prefsmith.records import Capabilities, Reply, Request
 PATIENCE_S: Final = 86_400.0
 """Our own server loses no request without our seeing it; it may be slow."""
 _POLL_S: Final = 0.5
+_ALIVE: Final = (b"vllm:generation_tokens_total", b"vllm:prompt_tokens_total")
+"""What grows while it works; a reward model generates nothing."""
 _GET_S: Final = 10.0
 _GONE_S: Final = 5.0
 TAIL_BYTES: Final = 2_000
@@ -148,7 +150,7 @@ class Served:
             raise Died
         told = await self._get("/metrics")
         # Nothing is no sign of life; the supervisor waits for one as long as it is told to.
-        return told and tuple(line for line in told.splitlines() if line.startswith(b"vllm:generation_tokens_total"))
+        return told and tuple(line for line in told.splitlines() if line.startswith(_ALIVE))
 
     async def stop(self, wait_s: float) -> None:
         """TERM, then KILL for its whole group; the port is free when this returns."""

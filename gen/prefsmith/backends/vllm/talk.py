@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefsmith.backends.replies import apart, held, read_calls
+from prefsmith.backends.reward import reply_with
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
-from prefsmith.records import Generated, Json, Message, Reply, Request, Usage
+from prefsmith.records import Generated, Json, Message, Reply, Request, Token, Usage
 
 _CUT_OFF = ("abort", "error", None)
+_IMPOSSIBLE = -9999.0
 N_RENDERED = 64
 """Conversations whose tokens are kept: the cells of a grid ask the same one, one after the other."""
 
@@ -70,13 +72,30 @@ class Talk:
         prompt = {"type": "token", "prompt_token_ids": tokens}
         return prompt, self._sampling(request), self._thinking(request, tokens)
 
-    def _tokens(self, request: Request) -> list[int]:
+    def asked_reward(self, request: Request) -> tuple[Json, Any]:
+        """The prompt and the parameters of `AsyncLLM.encode`: no activation over the head's number."""
+        from vllm import PoolingParams
+
+        tokens = self._tokens(request, add_generation_prompt=False)
+        if len(tokens) > self.n_ctx_tokens:
+            detail = f"the conversation has {len(tokens)} tokens; the model holds {self.n_ctx_tokens}"
+            raise CallFailed(Reason.CONTEXT_TOO_LONG, detail)
+        prompt = {"type": "token", "prompt_token_ids": tokens}
+        return prompt, PoolingParams(task="classify", use_activation=False)
+
+    def read_reward(self, out: Any, request: Request) -> Reply:
+        """Raises CallFailed for a head that is no reward model's."""
+        values = [float(value) for value in out.outputs.data.flatten().tolist()]
+        n_tokens = len(out.prompt_token_ids)
+        return reply_with(list(values), n_tokens, request.model, out.request_id, fingerprint=self._fingerprint)
+
+    def _tokens(self, request: Request, add_generation_prompt: bool = True) -> list[int]:
         # By identity: a prompt's messages are one value for all cells that ask it; the request is kept, so that no
         # other value can take the place of its parts.
         key = (id(request.messages), id(request.tools))
         if (known := self._rendered.get(key)) is not None:
             return known[1]
-        template = {"add_generation_prompt": True, "continue_final_message": False, **self._template}
+        template = {"add_generation_prompt": add_generation_prompt, "continue_final_message": False, **self._template}
         if request.tools:
             template["tools"] = list(request.tools)
         params = self._params.with_defaults(template)
@@ -92,6 +111,7 @@ class Talk:
 
         sampling = request.sampling
         greedy = sampling.temperature == 0
+        schema = None if request.decides else request.schema  # the probabilities of a plain line say it better
         return SamplingParams(
             # A greedy answer has no draw in it, and vLLM refuses to give the same one n times.
             n=1 if greedy else request.n,
@@ -108,10 +128,10 @@ class Talk:
             ignore_eos=False,
             stop=list(sampling.stop),
             stop_token_ids=[],
-            logprobs=0 if request.logprobs else None,
-            flat_logprobs=request.logprobs,
+            logprobs=request.top_logprobs or (0 if request.logprobs else None),
+            flat_logprobs=request.logprobs and not request.top_logprobs,
             skip_special_tokens=self._skips_special(request),
-            structured_outputs=StructuredOutputsParams(json=request.schema) if request.schema is not None else None,
+            structured_outputs=StructuredOutputsParams(json=schema) if schema is not None else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             skip_clone=True,
         )
@@ -150,7 +170,7 @@ class Talk:
             sum(len(c.token_ids) for c in out.outputs),
             n_thought,
         )
-        generated = tuple(held(one, request.schema) for one, _ in read)
+        generated = tuple(held(one, None if request.decides else request.schema) for one, _ in read)
         return Reply(generated, usage, request.model, self._fingerprint, out.request_id)
 
     def _generated(self, choice: Any, request: Request, prompt: Sequence[int]) -> tuple[Generated, int]:
@@ -169,7 +189,21 @@ class Talk:
         # Thoughts that were not counted, and sums over both, say nothing of the answer.
         n_tokens = None if reasoning and not n_thought else len(choice.token_ids) - n_thought
         logprob_sum = choice.cumulative_logprob if request.logprobs and not reasoning else None
-        return Generated(choice.index, message, finish_reason, n_tokens, reasoning or None, logprob_sum), n_thought
+        tokens = self._told_tokens(choice) if request.top_logprobs else None
+        generated = Generated(
+            choice.index, message, finish_reason, n_tokens, reasoning or None, logprob_sum, tokens=tokens
+        )
+        return generated, n_thought
+
+    def _told_tokens(self, choice: Any) -> tuple[Token, ...] | None:
+        """Each token of the answer with its alternatives, as vLLM's server tells them."""
+        if not choice.logprobs:
+            return None
+        out = []
+        for token_id, at in zip(choice.token_ids, choice.logprobs, strict=False):
+            told = {i: (p.decoded_token or "", max(p.logprob, _IMPOSSIBLE)) for i, p in at.items()}
+            out.append(Token(*told[token_id], tuple(told.values())))
+        return tuple(out)
 
     def _parsed(
         self, choice: Any, request: Request, prompt: Sequence[int]

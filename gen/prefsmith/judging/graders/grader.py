@@ -110,6 +110,11 @@ def missing_columns(grader: Grader, item: Item) -> str | None:
     return f"{grader.name} reads {', '.join(map(repr, lacking))}, which the item lacks"
 
 
+def is_grader(use: str) -> bool:
+    """The name means a grader, and no judge of a model."""
+    return use in ASK_VERSION or is_own(use)
+
+
 def make_grader(spec: Judge) -> Grader:
     """The grader that a recipe's entry names. Raises UsageError for a name, file or parameter that does not fit."""
     name = spec.use or ""
