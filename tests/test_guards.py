@@ -33,7 +33,7 @@ FLOORS = {
     ),
     1: ("sources", "ledger"),
     2: ("backends", "limits", "lines", "lanes"),
-    3: ("judging", "gates", "pairing"),
+    3: ("judging", "agreement", "gates", "pairing"),
     4: ("stages",),
     5: ("frontier", "purse", "abilities", "attempts", "engine", "session"),
     6: ("export", "folder", "summary", "page", "explain", "recheck"),
@@ -42,7 +42,19 @@ FLOORS = {
     8: ("__init__", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
-HEAVY = ("openai", "datasets", "pyarrow", "torch", "vllm", "xllamacpp", "pydantic", "yaml", "sqlite3", "asyncio")
+HEAVY = (
+    "openai",
+    "datasets",
+    "pyarrow",
+    "numpy",
+    "torch",
+    "vllm",
+    "xllamacpp",
+    "pydantic",
+    "yaml",
+    "sqlite3",
+    "asyncio",
+)
 
 
 def module_name(path: Path) -> str:
