@@ -36,8 +36,8 @@ FLOORS = {
     3: ("judging", "agreement", "gates", "pairing"),
     4: ("stages",),
     5: ("frontier", "purse", "abilities", "attempts", "engine", "session"),
-    6: ("export", "folder", "summary", "page", "explain", "recheck"),
-    6.5: ("handoff", "intake", "outlook", "job", "doctor"),
+    6: ("export", "report", "folder", "summary", "page", "explain", "recheck"),
+    6.5: ("handoff", "intake", "outlook", "job", "doctor", "benchmark"),
     7: ("cli", "api"),
     8: ("__init__", "__main__"),
 }
