@@ -90,6 +90,11 @@ def contests_of(path: Path, name: str = "auto", seed: int = 0) -> Iterator[Conte
         yield drawn(seed, contest) if chosen.drawn else contest
 
 
+def recognised(path: Path) -> str:
+    """The name of the file's format. Raises UsageError for one that is not known."""
+    return _recognised(path, next(rows_of(path))).name
+
+
 def _recognised(path: Path, first: Row) -> Format:
     line, row = first
     for one in FORMATS:

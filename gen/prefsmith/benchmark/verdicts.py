@@ -211,8 +211,8 @@ def _refuse_gaps(path: Path, judge: str, columns: Codes, names: Sequence[str]) -
     if len(bare):
         raise UsageError(
             f"{path}: judge {judge!r} has no verdict, in either order, on {len(bare):,} of {len(names):,} pairs "
-            f"(first {names[bare[0]]!r}); add them, with `verdict: null` where it gave none, or take a file of the pairs "
-            "that it saw"
+            f"(first {names[bare[0]]!r}); add them, with `verdict: null` where it gave none, or take a file of the "
+            "pairs that it saw"
         )
     single = np.flatnonzero(held == 1)
     raise UsageError(

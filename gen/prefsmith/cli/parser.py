@@ -28,6 +28,7 @@ _WORDS = {
     "verify": "hold a run's folder against itself",
     "explain": "where one item, pair or call of a run comes from",
     "summary": "what came of a run",
+    "bench": "bench judge FILE: how good judges are on pairs with gold labels",
 }
 
 
@@ -71,6 +72,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_billed(added["judge"])
     _add_export(added["export"])
     _add_readers(added)
+    _add_bench(added["bench"])
     return parser, added
 
 
@@ -213,6 +215,19 @@ def _add_readers(added: dict[str, ArgumentParser]) -> None:
         "id", metavar="ID", help="an id of an item or prompt, or its first 4 characters; a source id; line:N"
     )
     _add_show(added["summary"], 0)
+
+
+def _add_bench(parser: ArgumentParser) -> None:
+    parser.add_argument("what", choices=("judge",), help="what is measured")
+    parser.add_argument("file", metavar="FILE", help="pairs with gold labels: .jsonl, .json or .parquet")
+    add = parser.add_argument
+    add("--format", default="auto", metavar="NAME", help="the file's format (default: by its columns)")
+    add("--verdicts", action="append", metavar="FILE", help="recorded verdicts, no model is asked; repeat for more")
+    add("--min-accuracy", type=_number, metavar="P", help="exit 4 when a judge is right on a smaller share")
+    add("--min-consistency", type=_number, metavar="P", help="exit 4 when the two orders agree on a smaller share")
+    add("--seed", type=_integer, default=0, metavar="S", help="seed of drawn sides and of the bootstrap (default 0)")
+    add("-o", "--out", metavar="DIR", help="write report.json, report.html and verdicts.jsonl there")
+    add("--json", action="store_true", help="the report as JSON on standard output")
 
 
 class _Version(Action):
