@@ -121,7 +121,7 @@ def _completions(folder: Folder, one: Seen) -> list[Json]:
         out.append(
             {
                 "key": key,
-                "temperature": described[key[0]]["temperature"],
+                "temperature": described[key[0]].get("temperature"),
                 "text": one.known.text(c.text),
                 "finish_reason": c.finish_reason,
                 "gate": one.gates[key],

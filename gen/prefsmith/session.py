@@ -27,7 +27,7 @@ from prefsmith.ledger.ledger import Ledger
 from prefsmith.progress import Progress
 from prefsmith.purse import Purse
 from prefsmith.records import Json, Message
-from prefsmith.stages.calls import Plan
+from prefsmith.stages.calls import Cell, Plan
 from prefsmith.stages.view import View
 
 OnProgress = Callable[[Progress], None]
@@ -145,7 +145,7 @@ def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message
     """The longest conversations that a backend will see, and the tokens to add for what is answered."""
     plan, chosen = view.plan, (view.selection.source, view.selection.last_line)
     described = {i: orjson.loads(text) for i, text in ledger.db.execute("SELECT id, json FROM sampler")}
-    extra = answer = max(described[c.sampler]["max_tokens"] for c in plan.cells)
+    extra = answer = max(described[c.sampler].get("max_tokens") or _longest(ledger, c) for c in plan.cells)
     taken = (
         "FROM prompt WHERE id IN (SELECT i.prompt FROM row r JOIN item i ON i.id = r.item "
         "WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL)"
@@ -164,6 +164,12 @@ def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message
             longest += [({"role": "user", "content": leaf.asks.prompt}, *m) for m in longest[:1]]
             extra = max(extra, 2 * answer + 2 * leaf.asks.sampling.max_tokens)
     return longest, extra
+
+
+def _longest(ledger: Ledger, cell: Cell) -> int:
+    """Tokens of the longest imported answer: two bytes a token is more than texts take."""
+    sql = "SELECT max(length(CAST(t.body AS BLOB))) FROM completion c JOIN text t ON t.id = c.text WHERE c.sampler = ?"
+    return int(ledger.db.execute(sql, (cell.sampler,)).fetchone()[0] or 0) // 2
 
 
 def worked_before(db: sqlite3.Connection, endpoint: str) -> bool:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefsmith.folder import Folder
+from prefsmith.folder import Folder, refuse_benchmark
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem, VerdictKey
 from prefsmith.outcomes import Pair
@@ -70,6 +70,7 @@ class _Counts:
 def summary_of(path: Path) -> Json:
     """Everything that `render` tells, as JSON."""
     with Folder(path) as folder:
+        refuse_benchmark(path, folder.recipe)
         counts = _counted(folder)
         cost = _cost(folder, counts.n_pairs)
         return {

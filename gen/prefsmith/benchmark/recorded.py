@@ -57,17 +57,17 @@ def write(folder: Path, report: Json, verdicts: Sequence[Path]) -> list[Path]:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = [_replaced(folder / name, content) for name, content in files.items()]
+        written = [replaced(folder / name, content) for name, content in files.items()]
         kept = folder / "verdicts.jsonl"
         if [file.resolve() for file in verdicts] != [kept.resolve()]:
             with ExitStack() as stack:
-                written.append(_replaced(kept, _lines([stack.enter_context(f.open("rb")) for f in verdicts])))
+                written.append(replaced(kept, _lines([stack.enter_context(f.open("rb")) for f in verdicts])))
     except OSError as error:
         raise MachineError(f"cannot write into {folder}: {error.strerror}; choose another folder with -o") from error
     return written
 
 
-def _replaced(path: Path, content: Iterable[bytes]) -> Path:
+def replaced(path: Path, content: Iterable[bytes]) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as out:

@@ -222,12 +222,22 @@ def _add_bench(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="pairs with gold labels: .jsonl, .json or .parquet")
     add = parser.add_argument
     add("--format", default="auto", metavar="NAME", help="the file's format (default: by its columns)")
-    add("--verdicts", action="append", metavar="FILE", help="recorded verdicts, no model is asked; repeat for more")
+    add("--verdicts", action="append", metavar="FILE", help="recorded verdicts, which ask no model; repeat for more")
+    add("--judge", action="append", metavar="NAME", help="a judge or grader to ask; repeat for more")
+    add("--judge-model", action="append", metavar="TARGET:MODEL", help="a model for each judge; repeat for more")
+    _add_endpoint(add)
+    add("--estimate", action="store_true", help="what is still to be asked and what it costs at most; asks nothing")
     add("--min-accuracy", type=_number, metavar="P", help="exit 4 when a judge is right on a smaller share")
     add("--min-consistency", type=_number, metavar="P", help="exit 4 when the two orders agree on a smaller share")
     add("--seed", type=_integer, default=0, metavar="S", help="seed of drawn sides and of the bootstrap (default 0)")
-    add("-o", "--out", metavar="DIR", help="write report.json, report.html and verdicts.jsonl there")
+    add("-o", "--out", metavar="DIR", help="the report's folder; with --judge a run's (default runs/bench-FILE)")
+    add("--change", action="store_true", help="let this folder go on with another file of pairs")
+    add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as judge.0.text=yes")
+    add("--budget", type=_sum, metavar="5usd|2Mtok", help="the most that this folder may cost")
+    add("--prices", metavar="FILE", help="your own prices, a TOML file")
+    add("--no-probe", dest="probe", action="store_false", default=None, help="do not ask models what they can do")
     add("--json", action="store_true", help="the report as JSON on standard output")
+    add("--quiet", action="store_true", help="no progress")
 
 
 class _Version(Action):

@@ -18,7 +18,7 @@ from prefsmith.backends import resolve as resolve_model
 from prefsmith.errors import UsageError, did_you_mean
 from prefsmith.gates import Gates
 from prefsmith.judging.graders import Grader, make_grader
-from prefsmith.judging.leaf import ModelJudge
+from prefsmith.judging.leaf import SHOWN, ModelJudge
 from prefsmith.judging.load import judge_names, load_judge
 from prefsmith.ledger.ids import sampler_hash
 from prefsmith.ledger.ledger import Ledger
@@ -58,6 +58,10 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
 
     `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone.
     """
+    if sampling and recipe.contests is not None:
+        raise UsageError(
+            "`contests` says that this recipe is of `prefsmith bench judge FILE`; run that, or leave it out"
+        )
     notes: list[str] = []
     samplers: dict[bytes, Drawn] = {}
     for row in recipe.sample if sampling else ():
@@ -135,7 +139,7 @@ def _judge(recipe: Recipe, spec: Judge, roots: Sequence[Path]) -> tuple[Judge, G
     judge = load_judge(name, (by.identity.target, by.identity.model), by.wire_model, roots)
     if spec.confirm is not None and judge.kind != "pairwise":
         raise UsageError(f"judge: `confirm` needs a pairwise judge; {name!r} is {judge.kind}")
-    if spec.use is not None and judge.kind == "pairwise":
+    if spec.use is not None and judge.kind == "pairwise" and recipe.contests is None:
         raise UsageError(f"judge: the pairwise judge {name!r} confirms pairs; write it as `confirm: {name}`")
     return spec, judge, by
 
@@ -158,7 +162,9 @@ def _leaf(ledger: Ledger, spec: Judge, judge: Grader | ModelJudge, by: Resolved 
         needs = (judge.reads or ()) if judge.inline else ()
         return Leaf(i, of, judge.name, "grader", judge.reads, needs, grader=judge)
     assert by is not None
-    role: Literal["judge", "confirm"] = "confirm" if spec.confirm else "judge"
+    role: Literal["judge", "confirm", "compare"] = "confirm" if spec.confirm else "judge"
+    if spec.use is not None and len(SHOWN[judge.kind]) == 2:
+        role = "compare"
     return Leaf(i, of, judge.name, role, judge.reads, judge.needs, asks=judge, lane=by.backend_key)
 
 
@@ -190,11 +196,16 @@ def described(plan: Plan) -> Json:
     """A plan without ledger integers: what the ledger keeps beside the recipe, and what names a view."""
     leaves = (*plan.leaves, *((plan.confirm,) if plan.confirm else ()))
     return {
-        "cells": [{"sampler": c.hash.hex(), "n": c.n, "model": c.wire_model} for c in plan.cells],
+        "cells": [_cell(c) for c in plan.cells],
         "leaves": [
             {"judge": x.hash.hex(), "name": x.name, "role": x.role, "reads": x.reads, "needs": x.needs} for x in leaves
         ],
     }
+
+
+def _cell(cell: Cell) -> Json:
+    out = {"sampler": cell.hash.hex(), "n": cell.n, "model": cell.wire_model}
+    return {**out, "imported": True} if cell.imported else out
 
 
 def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
@@ -204,7 +215,8 @@ def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
     cells = []
     for one in kept["cells"]:
         of = bytes.fromhex(one["sampler"])
-        cells.append(Cell(samplers[of][0], of, None, one["model"], one["n"], "", 1))
+        known = (samplers[of][0], of, None, one["model"], one["n"], "", 1)
+        cells.append(Cell(*known, imported=one.get("imported", False)))
     leaves = []
     for one in kept["leaves"]:
         of = bytes.fromhex(one["judge"])
@@ -221,4 +233,5 @@ def _plan(recipe: Recipe, cells: Sequence[Cell], leaves: Sequence[Leaf]) -> Plan
         Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
         rule_of(recipe.pair, recipe.seed),
         recipe.seed,
+        contests=recipe.contests is not None,
     )

@@ -26,7 +26,8 @@ class Cell:
     that only reads.
 
     `lane`: which backend carries its calls out; `chunk`: most completions that one request may ask for;
-    `keeps_reasoning`: thoughts are stored beside the answers.
+    `keeps_reasoning`: thoughts are stored beside the answers; `imported`: nobody is asked for them, those that are here
+    are all.
     """
 
     sampler: int
@@ -37,6 +38,7 @@ class Cell:
     lane: str
     chunk: int
     keeps_reasoning: bool = True
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Leaf:
     judge: int
     hash: bytes
     name: str
-    role: Literal["grader", "judge", "confirm"]
+    role: Literal["grader", "judge", "confirm", "compare"]
     reads: tuple[str, ...] | None
     needs: tuple[str, ...] = ()
     grader: Grader | None = None
@@ -69,6 +71,8 @@ class Plan:
     seed: int
     samples: bool = True
     """False: judge what there is, sample nothing."""
+    contests: bool = False
+    """The items are pairs with gold labels: every judge is asked about each, and no pair is made."""
 
     @cached_property
     def samplers(self) -> dict[int, int]:

@@ -14,7 +14,7 @@ from prefsmith.gates import gated
 from prefsmith.ledger.known import Known, OpenItem, Work
 from prefsmith.outcomes import Key, Pair
 from prefsmith.reasons import Reason
-from prefsmith.stages import confirm, grid, score
+from prefsmith.stages import confirm, contest, grid, score
 from prefsmith.stages.calls import Call, Plan
 
 
@@ -28,6 +28,8 @@ class Settled(NamedTuple):
 
 def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     """The calls of the first stage that lacks any; none when the prompt is complete."""
+    if plan.contests:
+        return contest.missing(plan.leaves, work.items, known)
     if sampling := grid.missing(plan, known):
         return [*sampling] if plan.samples else []
     alive = alive_in(plan, gates_of(plan, work, known))
@@ -53,10 +55,18 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
 
 def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | None]) -> dict[int, Settled]:
     """What came of each item (by id), from what is known now; a missing answer is `incomplete`."""
+    if plan.contests:
+        return {item.id: _contested(plan, item, known) for item in work.items}
     alive = alive_in(plan, gates)
     if grid.is_open(plan, known):
         return {item.id: Settled((), Reason.INCOMPLETE, {}) for item in work.items}
     return {item.id: _settled(plan, item, alive, known) for item in work.items}
+
+
+def _contested(plan: Plan, item: OpenItem, known: Known) -> Settled:
+    """An item of a benchmark makes no pair."""
+    owed = contest.missing(plan.leaves, [item], known)
+    return Settled((), Reason.INCOMPLETE if owed else Reason.BENCHMARK, {})
 
 
 def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:
