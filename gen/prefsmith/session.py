@@ -32,6 +32,8 @@ from prefsmith.stages.view import View
 
 OnProgress = Callable[[Progress], None]
 _TICK_S = 0.25
+_FENCES_TOKENS, _REPAIR_TOKENS = 128, 96
+"""Of two fences, whose marks take a token a character; of the turn that quotes the format."""
 
 
 async def session(
@@ -160,9 +162,10 @@ def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message
         longest = [({"role": "system", "content": max(systems, key=len)}, *m) for m in longest]
     for leaf in (*plan.leaves, *((plan.confirm,) if plan.confirm else ())):
         if leaf.asks is not None and leaf.lane == lane:
-            # A judge's text, the prompt, its candidates, and twice its own cap (step `longer`).
+            # A judge's text, the prompt, its candidates in their fences, and twice its own cap (step `longer`), which
+            # may stand beside a reply that could not be read and the turn that asks again.
             longest += [({"role": "user", "content": leaf.asks.prompt}, *m) for m in longest[:1]]
-            extra = max(extra, 2 * answer + 2 * leaf.asks.sampling.max_tokens)
+            extra = max(extra, 2 * answer + 2 * leaf.asks.sampling.max_tokens + _FENCES_TOKENS + _REPAIR_TOKENS)
     return longest, extra
 
 

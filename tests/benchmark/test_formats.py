@@ -126,6 +126,11 @@ def test_a_good_answer_that_always_stands_first_is_shown_first_in_half_the_pairs
     assert read(tmp_path, *rows) == found
 
 
+def test_an_exported_pair_keeps_its_reference_and_category(tmp_path: Path) -> None:
+    (one,) = read(tmp_path, {**DRAWN["trl"], "id": "1", "reference": "4", "category": "sum", "margin": 1.0})
+    assert (one.reference, one.category) == ("4", "sum")
+
+
 def test_an_implicit_prompt_is_the_turns_before_the_answer(tmp_path: Path) -> None:
     (one,) = read(tmp_path, {"chosen": TURNS, "rejected": OTHER})
     assert one.prompt == ({"role": "user", "content": "q1"},)

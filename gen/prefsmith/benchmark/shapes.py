@@ -122,8 +122,9 @@ def chosen_rejected(line: int, row: Row) -> Iterator[Contest]:
     if not prompt:
         raise Misfit("there is no prompt: neither a `prompt` column nor turns before the chosen answer")
     yield Contest(
-        str(row.get("id", line)), line, _prompt(prompt), good, bad, (1,), _word(row, "subset"), None,
-        _word(row, "chosen_model"), _word(row, "rejected_model"),
+        str(row.get("id", line)), line, _prompt(prompt), good, bad, (1,),
+        _word(row, "subset") or _word(row, "category"), _word(row, "reference"), _word(row, "chosen_model"),
+        _word(row, "rejected_model"),
     )  # fmt: skip
 
 
