@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from prefsmith.cli import main
@@ -26,8 +28,8 @@ def test_several_judges_stand_in_one_table(capsys: pytest.CaptureFixture[str]) -
     assert code == 0
     (gpt,) = (line for line in out.splitlines() if line.startswith("GPT-4/Vanilla ") and "two_order" in line)
     (chat,) = (line for line in out.splitlines() if line.startswith("ChatGPT/CoT ") and "two_order" in line)
-    assert all(figure in gpt for figure in ("82.8 %", "86.2 %", "92.8 %"))
-    assert all(figure in chat for figure in ("40.1 %", "40.6 %", "58.2 %"))
+    assert all(figure in gpt for figure in ("82.8%", "86.2%", "92.8%"))
+    assert all(figure in chat for figure in ("40.1%", "40.6%", "58.2%"))
 
 
 def test_what_is_written_is_read_again_to_the_same_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +88,17 @@ def test_bad_input_ends_with_2_and_leaves_nothing_behind(tmp_path: Path, capsys:
     assert code == 2
     assert "v.jsonl:1: the benchmark has no pair 'nobody'" in err
     assert not out.exists()
+
+
+def test_verdicts_in_a_table_are_written_as_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = tmp_path / "v.parquet", tmp_path / "out"
+    pq.write_table(
+        pa.Table.from_pylist([orjson.loads(line) for line in Path(VERDICTS).read_bytes().splitlines()]), table
+    )
+    assert recorded(capsys, PAIRS, "--verdicts", str(table), "-o", str(out))[0] == 0
+    assert recorded(capsys, PAIRS, "--verdicts", VERDICTS, "-o", str(tmp_path / "other"))[0] == 0
+    assert (out / "report.json").read_bytes() == (tmp_path / "other" / "report.json").read_bytes()
+    assert recorded(capsys, PAIRS, "--verdicts", str(out / "verdicts.jsonl"))[0] == 0
 
 
 def test_the_same_judge_in_two_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from prefsmith.outcomes import Choice, Judged, Score
 from prefsmith.prices import NANO
 from prefsmith.records import Json
 from prefsmith.stages.calls import Leaf
-from prefsmith.stages.contest import answers_of, shown
+from prefsmith.stages.contest import answers_of, by_hash, shown
 from prefsmith.stages.score import lacks
 
 _SAID: Final = {0: "A", 1: "B", -1: "TIE"}
@@ -39,15 +39,17 @@ def harvested(folder: Folder, pairs: Pairs) -> Iterator[bytes]:
         costs = _costs(db, block)
         for work in works(db, view.selection, block):
             known, of_prompt = held[work.id], costs.get(work.id, {})
+            texts = by_hash(known)
             for item in work.items:
                 for of in ids.get(item.hash, ()):
                     for leaf in view.plan.leaves:
-                        for row in _rows(leaf, item, known, of_prompt):
+                        for row in _rows(leaf, item, answers_of(item.item, texts), known, of_prompt):
                             yield orjson.dumps({"id": of, "judge": leaf.name, **row}) + b"\n"
 
 
-def _rows(leaf: Leaf, item: OpenItem, known: Known, costs: dict[Question, Json]) -> Iterator[dict[str, Json]]:
-    a, b = answers_of(item.item, known)
+def _rows(
+    leaf: Leaf, item: OpenItem, answers: tuple[int, int], known: Known, costs: dict[Question, Json]
+) -> Iterator[dict[str, Json]]:
     if lacks(leaf, item.item):
         missing: dict[str, Json] = {"reason": f"lacks {', '.join(n for n in leaf.needs if not item.item.has(n))}"}
         yield from (
@@ -57,7 +59,7 @@ def _rows(leaf: Leaf, item: OpenItem, known: Known, costs: dict[Question, Json])
         )
         return
     of = reads_hash(item.item, leaf.reads)
-    questions = shown(leaf, a, b)
+    questions = shown(leaf, *answers)
     found = [known.verdicts.get((leaf.judge, of, texts, 0)) for texts in questions]
     reads = known.reads.get(of)
     spent = [costs.pop((leaf.judge, reads, texts), None) if reads is not None else None for texts in questions]

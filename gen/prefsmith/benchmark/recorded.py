@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 
@@ -14,6 +12,7 @@ from prefsmith.agreement.compare import compared
 from prefsmith.agreement.votes import Votes
 from prefsmith.benchmark.formats import contests_of, recognised
 from prefsmith.benchmark.gold import benchmark
+from prefsmith.benchmark.rows import rows_of
 from prefsmith.benchmark.verdicts import votes_of
 from prefsmith.errors import MachineError, UsageError
 from prefsmith.records import Json
@@ -46,7 +45,8 @@ def missed(report: Json, min_accuracy: float | None, min_consistency: float | No
                 yield f"{judge['judge']}: {what} is not known, for one order only was asked; {least:.1%} is wanted"
             elif found["value"] is None or found["value"] < least:
                 shown = "not known" if found["value"] is None else f"{found['value']:.1%}"
-                yield f"{judge['judge']}: {what} ({found['rule']}) is {shown}, below {least:.1%}"
+                by = f" ({judge['main_rule']})" if what == "accuracy" else ""
+                yield f"{judge['judge']}: {what}{by} is {shown}, below {least:.1%}"
 
 
 def write(folder: Path, report: Json, verdicts: Sequence[Path]) -> list[Path]:
@@ -60,8 +60,7 @@ def write(folder: Path, report: Json, verdicts: Sequence[Path]) -> list[Path]:
         written = [replaced(folder / name, content) for name, content in files.items()]
         kept = folder / "verdicts.jsonl"
         if [file.resolve() for file in verdicts] != [kept.resolve()]:
-            with ExitStack() as stack:
-                written.append(replaced(kept, _lines([stack.enter_context(f.open("rb")) for f in verdicts])))
+            written.append(replaced(kept, _lines(verdicts)))
     except OSError as error:
         raise MachineError(f"cannot write into {folder}: {error.strerror}; choose another folder with -o") from error
     return written
@@ -80,7 +79,12 @@ def replaced(path: Path, content: Iterable[bytes]) -> Path:
     return path
 
 
-def _lines(files: Iterable[BinaryIO]) -> Iterator[bytes]:
+def _lines(files: Iterable[Path]) -> Iterator[bytes]:
+    """Their rows as JSONL; lines are kept as they are."""
     for file in files:
-        for line in file:
-            yield line if line.endswith(b"\n") else line + b"\n"
+        if file.suffix in (".json", ".parquet"):
+            yield from (orjson.dumps(row) + b"\n" for _, row in rows_of(file))
+            continue
+        with file.open("rb") as stream:
+            for line in stream:
+                yield line if line.endswith(b"\n") else line + b"\n"

@@ -10,7 +10,7 @@ DASH = "–"
 
 
 def percent(value: float | None) -> str:
-    return DASH if value is None else f"{100 * value:.1f} %"
+    return DASH if value is None else f"{value:.1%}"
 
 
 def between(interval: Sequence[float] | None) -> str:

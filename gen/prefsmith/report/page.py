@@ -51,7 +51,7 @@ def _head(report: Json) -> Iterator[str]:
 def _overview(report: Json) -> Iterator[str]:
     judges = report["judges"]
     yield "<h2>Judges</h2>"
-    head = ("judge", "rule", "accuracy", "95 %", "consistency", "coverage", "right of it", "first wins", "longer wins",
+    head = ("judge", "rule", "accuracy", "95%", "consistency", "coverage", "right of it", "first wins", "longer wins",
             "kappa", "$ per 1,000")  # fmt: skip
     yield _table(
         head,
@@ -67,7 +67,7 @@ def _overview(report: Json) -> Iterator[str]:
         ],
     )  # fmt: skip
     for name, title in (
-        ("accuracy", "Accuracy by each judge's rule, 95 % interval"),
+        ("accuracy", "Accuracy by each judge's rule, 95% interval"),
         ("consistency", "Position consistency"),
         ("first_wins", "How often the answer shown first wins"),
         ("longer_wins", "How often the longer answer wins"),
@@ -86,7 +86,7 @@ def _judge(judge: Json, rules: Json) -> Iterator[str]:
          rules.get(of["rule"], of["rule"]))
         for name, of in shares
     ]  # fmt: skip
-    yield _table(("share", "value", "count", "Wilson 95 %", "bootstrap 95 %", "rule"), rows)
+    yield _table(("share", "value", "count", "Wilson 95%", "bootstrap 95%", "rule"), rows)
     yield _table(("gold", "A", "tie", "B", "no verdict"), _confusion(judge["confusion"]))
     yield f"<p>{_agreement(judge)}</p>"
     yield from _usage(judge["usage"])

@@ -68,7 +68,7 @@ def _axis(title: str, height: float) -> list[svg.Element]:
     for tick in range(0, 101, 25):
         x = _x(tick / 100)
         parts.append(_rule(x, 30, x, height - 24, _GRID))
-        parts.append(_words(x, height - 8, f"{tick} %", "middle"))
+        parts.append(_words(x, height - 8, f"{tick}%", "middle"))
     return parts
 
 

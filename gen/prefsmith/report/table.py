@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from prefsmith.records import Json
 from prefsmith.report.figures import between, interval, number, p_value, percent, share, spent
 
-_HEAD = ("judge", "accuracy", "95 %", "rule", "AB", "BA", "consistency", "coverage", "right of it", "first wins",
-         "longer wins", "kappa", "$/1000")  # fmt: skip
+_HEAD = ("judge", "accuracy", "95%", "rule", "AB", "BA", "consistent", "covered", "right of it", "first", "longer",
+         "kappa", "$/1000")  # fmt: skip
 _MOST_PAIRS = 10
 
 

@@ -6,7 +6,7 @@ gold label. An item names its answers by the hashes of their texts, so that the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from prefsmith.ledger.ids import reads_hash, text_hash
@@ -24,11 +24,15 @@ def answer_body(text: str) -> bytes:
     return canonical({"role": "assistant", "content": text})
 
 
-def answers_of(item: Item, known: Known) -> tuple[int, int]:
-    """The text ids of a and b."""
-    held = {text_hash(body).hex(): text for body, text in known.text_ids.items()}
+def by_hash(known: Known) -> dict[str, int]:
+    """Text ids by the hashes that items name them by."""
+    return {text_hash(body).hex(): text for body, text in known.text_ids.items()}
+
+
+def answers_of(item: Item, texts: Mapping[str, int]) -> tuple[int, int]:
+    """The text ids of a and b; `texts`: as `by_hash` gives them."""
     a, b = item.columns[ANSWERS]
-    return held[a], held[b]
+    return texts[a], texts[b]
 
 
 def shown(leaf: Leaf, a: int, b: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -40,9 +44,10 @@ def missing(leaves: Sequence[Leaf], items: Sequence[OpenItem], known: Known) -> 
     """Verdicts that the ledger lacks; equal keys are one call."""
     out: dict[VerdictKey, Asked] = {}
     graded: dict[object, Graded] = {}
+    texts_of = by_hash(known)
     for open_item in items:
         item = open_item.item
-        a, b = answers_of(item, known)
+        a, b = answers_of(item, texts_of)
         for leaf in leaves:
             if lacks(leaf, item):
                 continue
