@@ -5,7 +5,11 @@ The scripted judge reads the mark at the end of each answer and is right about i
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -98,6 +102,24 @@ def test_what_fails_is_owed_and_nothing_is_told_before_it_is_whole(tmp_path: Pat
     assert rows(tmp_path, "SELECT count(*), count(DISTINCT unit || prompt || judge) FROM call WHERE status = 'ok'") == [
         (48, 48)
     ]
+
+
+def test_a_killed_bench_pays_for_no_verdict_twice(tmp_path: Path) -> None:
+    file = pairs(tmp_path / "p.jsonl", 60)
+    sets = [f"endpoints.jury.script.log={tmp_path / 'log'}", "endpoints.jury.script.latency_s=0.05"]
+    flags = [word for one in (*sets, "endpoints.jury.limits.concurrency=4") for word in ("--set", one)]
+    command = [sys.executable, "-m", "prefsmith", "bench", "judge", str(file), *JUDGES, *flags, "--quiet"]
+    child = subprocess.Popen([*command, "-o", str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    while len(asked(tmp_path)) < 80 and child.poll() is None:
+        time.sleep(0.01)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    kept = rows(tmp_path, "SELECT count(*) FROM verdict")[0][0]
+    assert 0 < kept < 240
+    before = len(asked(tmp_path))
+    assert bench(tmp_path, file) == 0
+    assert len(asked(tmp_path)) - before == 240 - kept
+    assert shares(tmp_path, "pairwise-help")["accuracy"]["value"] == 1.0
 
 
 def test_several_pairs_of_one_prompt_keep_their_own_answers(tmp_path: Path) -> None:

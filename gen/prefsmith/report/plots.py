@@ -58,9 +58,13 @@ def reliability(title: str, bins: Sequence[tuple[float, float, int]]) -> str:
         x, y = at(said, right)
         parts.append(svg.Circle(cx=round(x, 1), cy=round(y, 1), r=round(2 + 7 * (n / most) ** 0.5, 1), fill=_MARK,
                                 fill_opacity=0.7))  # fmt: skip
-    parts.append(_words(_LEFT + side / 2, top + side + 18, "how sure the judge was", "middle"))
-    parts.append(_words(_LEFT - 10, top + 10, "how often right", "end"))
-    return _drawn(top + side + 28, title, parts)
+    for tick in (0, 50, 100):
+        x, y = at(tick / 100, tick / 100)
+        parts.append(_words(x, top + side + 16, f"{tick}%", "middle"))
+        parts.append(_words(_LEFT - 10, y + 4, f"{tick}%", "end"))
+    parts.append(_words(_LEFT + side / 2, top + side + 34, "how sure the judge was", "middle"))
+    parts.append(_words(_LEFT - 50, top + 4, "how often right", "end"))
+    return _drawn(top + side + 44, title, parts)
 
 
 def _axis(title: str, height: float) -> list[svg.Element]:
