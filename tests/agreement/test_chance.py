@@ -25,6 +25,7 @@ def ratings(*rows: str) -> np.ndarray:
     return np.array([[np.nan if c == "." else ord(c) - ord("0") for c in row] for row in rows], float).T
 
 
+@settings(deadline=None)
 @given(VOTES)
 def test_kappa_is_scikit_learns_on_the_items_that_both_labelled(pairs: list[tuple[int, int]]) -> None:
     gold, vote = np.array(pairs, np.int8).T
@@ -38,6 +39,7 @@ def test_kappa_is_scikit_learns_on_the_items_that_both_labelled(pairs: list[tupl
         assert value == pytest.approx(cohen_kappa_score(gold[both], vote[both]), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(VOTES)
 def test_every_item_with_gold_and_a_question_stands_once_in_the_confusion_table(pairs: list[tuple[int, int]]) -> None:
     gold, vote = np.array(pairs, np.int8).T
@@ -86,7 +88,7 @@ def by_pairs(units: np.ndarray, level: Level) -> float | None:
     return None if expected == 0 else 1 - seen / expected
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(float, st.tuples(st.integers(1, 9), st.integers(2, 4)), elements=st.sampled_from([1, 2, 3, 5, np.nan])),
     st.sampled_from(["nominal", "ordinal", "interval"]),

@@ -29,6 +29,7 @@ def test_wilsons_interval_is_newcombes_table(k: int, n: int, low: float, high: f
     assert (round(found[0], 4), round(found[1], 4)) == (low, high)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.data())
 def test_wilsons_interval_is_scipys(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))
@@ -36,12 +37,14 @@ def test_wilsons_interval_is_scipys(n: int, data: st.DataObject) -> None:
     assert wilson(k, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_mcnemars_p_is_the_exact_binomial(a: int, b: int) -> None:
     theirs = stats.binomtest(a, a + b).pvalue if a + b else 1.0
     assert mcnemar(a, b) == pytest.approx(theirs, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(XY)
 def test_rank_correlations_are_scipys(pairs: list[tuple[int, float]]) -> None:
     x, y = np.array(pairs, float).T
@@ -58,6 +61,7 @@ def test_kendalls_tau_is_scipys_on_many_distinct_values() -> None:
     assert kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80))
 def test_brier_is_scikit_learns_and_ece_the_mean_gap_of_ten_bins(pairs: list[tuple[float, bool]]) -> None:
     p, better = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
@@ -107,7 +111,7 @@ def test_strengths_are_those_published_for_the_american_league() -> None:
     assert {one["model"]: round(one["strength"] - base, 4) for one in found} == OVER_BALTIMORE
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(2, 5), st.integers(0, 10**6))
 def test_strengths_are_the_maximum_of_the_likelihood(n: int, seed: int) -> None:
     wins = np.random.default_rng(seed).integers(1, 30, size=(n, n)).astype(float)

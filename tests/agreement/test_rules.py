@@ -31,6 +31,7 @@ def share(rows: Sequence[Row], name: str) -> tuple[float, float]:
     return found[name].k, found[name].n
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_two_order_sums_the_votes_of_the_orders(rows: list[Row]) -> None:
     def right(gold: int, ab: int, ba: int) -> bool:
@@ -44,6 +45,7 @@ def test_two_order_sums_the_votes_of_the_orders(rows: list[Row]) -> None:
     assert share(rows, "accuracy") == share(rows, "two_order")
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_the_other_rules_are_what_their_words_say(rows: list[Row]) -> None:
     known = [row for row in rows if row[0] != ABSENT]
@@ -57,6 +59,7 @@ def test_the_other_rules_are_what_their_words_say(rows: list[Row]) -> None:
         assert share(rows, "single") == (mean, len(known))
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_bias_shares_count_the_verdicts_that_name_a_side(rows: list[Row]) -> None:
     ab = [(g, x, long) for g, x, _, long in rows if abs(x) == 1]
@@ -105,7 +108,7 @@ def test_a_report_tells_reasons_repeats_usage_and_halves() -> None:
     assert one["confusion"]["B"] == {"A": 0, "tie": 0, "B": 0, "none": 2}
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(ROWS, st.lists(st.tuples(VOTE, VOTE), min_size=40, max_size=40))
 def test_swapping_the_answers_of_every_item_changes_no_figure(rows: list[Row], more: list[tuple[int, int]]) -> None:
     def swapped(x: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefsmith.ledger.ids import NO_READS, text_hash
@@ -49,6 +49,7 @@ ALL = (
 )
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(sorted(ALL))), st.permutations(ITEMS), st.permutations([TWO, ONE, FREE]))
 def test_what_is_missing_is_all_that_is_not_known(
     done: set[tuple[int, tuple[int, ...]]], items: list[OpenItem], leaves: list[Leaf]
