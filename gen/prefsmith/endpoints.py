@@ -185,7 +185,7 @@ class Endpoint(Strict):
         if n_urls > 1 and n_keys > 1 and n_urls != n_keys:
             raise ValueError(f"{n_keys} keys under `key_env:` for {n_urls} URLs: name one, or one for each URL")
         if self.weights and len(self.weights) != max(n_urls, n_keys):
-            raise ValueError(f"{len(self.weights)} weights for a pool of {max(n_urls, n_keys)}: one for each")
+            raise ValueError(f"`weights:` has {len(self.weights)} for a pool of {max(n_urls, n_keys)}: one for each")
         if self.client_key is not None and self.client_cert is None:
             raise ValueError("`client_key:` needs the certificate that it belongs to under `client_cert:`")
         if self.azure is not None and not n_keys and not self.key_command:

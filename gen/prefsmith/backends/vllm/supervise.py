@@ -17,6 +17,7 @@ from prefsmith.backends.vllm.isolation import Isolation, Suspect
 from prefsmith.errors import CallFailed, PrefsmithError
 from prefsmith.reasons import Reason
 from prefsmith.records import Reply, Request, canonical
+from prefsmith.text import counted
 
 SUSPECT_AFTER: Final = 2
 MAX_DEATHS, WITHIN_S = 8, 1800.0
@@ -251,7 +252,7 @@ class Supervised:
             replica.deaths.append(now)
         while replica.deaths and replica.deaths[0] < now - WITHIN_S:
             replica.deaths.popleft()
-        self._say(f"an engine {how} with {len(replica.asked)} requests in flight; it is started again")
+        self._say(f"an engine {how} with {counted(len(replica.asked), 'request')} in flight; it is started again")
         if len(replica.deaths) > self._max_deaths or self._n_barren > MAX_BARREN:
             self._spawn(self._drop(replica, "its engine died too often; what it printed above may say why"))
         else:
