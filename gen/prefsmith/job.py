@@ -114,8 +114,8 @@ def plan_job(
 
 
 def bench_job(
-    recipe: Recipe, folder: Path, pairs: Pairs, *, change: bool = False, on_progress: OnProgress | None = None,
-    say: Say = print,
+    recipe: Recipe, folder: Path, pairs: Pairs, *, change: bool = False, billed: Billed | None = None,
+    on_progress: OnProgress | None = None, say: Say = print,
 ) -> int:  # fmt: skip
     """Ask the judges about every pair of a benchmark, or go on with it; samples nothing and writes no pairs."""
     resolution = resolve(recipe, sampling=False)
@@ -125,12 +125,13 @@ def bench_job(
     with Ledger.create(folder) as ledger:
         same_prompts(ledger, recipe, folder, change, say)
         view = _contested(ledger, recipe, resolution, pairs)
+        _settle(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, view, pools, on_progress, say)
 
 
 def estimate_job(recipe: Recipe, folder: Path, pairs: Pairs) -> Json:
     """What `bench_job` would still ask, counted by the function that will ask it."""
-    resolution = resolve(recipe, sampling=False)
+    resolution = resolve(recipe, sampling=False, keyless=True)
     pools = _pools(recipe, resolution)
     with ExitStack() as stack:
         if not (folder / NAME).exists():

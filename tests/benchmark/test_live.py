@@ -216,6 +216,28 @@ def test_an_estimate_counts_what_is_owed_and_makes_no_folder(
     assert "pairwise-help by jury:fake: 0 requests, 24 verdicts are here" in capsys.readouterr().out
 
 
+def test_an_estimate_needs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    words = ["--judge", "pairwise-help", "--judge-model", "openai:gpt-4.1-mini", "--estimate", "--json"]
+    assert main(["bench", "judge", str(pairs(tmp_path / "p.jsonl", 10)), *words]) == 0
+    (judge,) = orjson.loads(capsys.readouterr().out)["judges"]
+    assert judge["requests"] == 20
+    assert 0 < judge["usd_at_most"] < 1
+
+
+def test_a_budget_ends_a_bench_which_a_larger_one_goes_on_with(tmp_path: Path) -> None:
+    file = pairs(tmp_path / "p.jsonl", 30)
+    assert bench(tmp_path, file, "--budget", "20ktok") == 3
+    assert not (tmp_path / "out" / "report.json").exists()
+    paid = rows(tmp_path, "SELECT count(*) FROM verdict")[0][0]
+    assert 0 < paid < 120
+    n = len(asked(tmp_path))
+    assert bench(tmp_path, file, "--budget", "2Mtok") == 0
+    assert len(asked(tmp_path)) - n == 120 - paid
+
+
 def test_its_folder_is_whole_and_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = pairs(tmp_path / "p.jsonl", 3)
     assert bench(tmp_path, file) == 0

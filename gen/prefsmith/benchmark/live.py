@@ -11,6 +11,7 @@ from prefsmith.benchmark.recorded import replaced, told, write
 from prefsmith.benchmark.source import Pairs
 from prefsmith.folder import Folder
 from prefsmith.job import bench_job, estimate_job
+from prefsmith.purse import Billed
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.session import OnProgress
@@ -19,7 +20,7 @@ VERDICTS = "verdicts.jsonl"
 
 
 def benched(
-    recipe: Recipe, folder: Path, others: Sequence[Path] = (), *, change: bool = False,
+    recipe: Recipe, folder: Path, others: Sequence[Path] = (), *, change: bool = False, billed: Billed | None = None,
     on_progress: OnProgress | None = None, say: Say = print,
 ) -> tuple[int, Json, list[Path]]:  # fmt: skip
     """Ask what is missing, then write the verdicts and the report; the exit code, the report, which is None while calls
@@ -27,7 +28,7 @@ def benched(
     pairs = pairs_of(recipe)
     for _ in pairs.contests():
         pass  # what is wrong with the file is told before anything is made or spent
-    code = bench_job(recipe, folder, pairs, change=change, on_progress=on_progress, say=say)
+    code = bench_job(recipe, folder, pairs, change=change, billed=billed, on_progress=on_progress, say=say)
     if code:
         return code, None, []
     with Folder(folder) as run:

@@ -32,7 +32,7 @@ def bench_judge(args: Namespace) -> int:
 
 
 def _live(args: Namespace, verdicts: list[Path]) -> int:
-    from prefsmith.cli.flags import bench_of
+    from prefsmith.cli.flags import bench_of, billed_of
 
     recipe, folder = bench_of(args)
     from prefsmith.benchmark.live import benched, estimated
@@ -44,7 +44,13 @@ def _live(args: Namespace, verdicts: list[Path]) -> int:
         return 0
     with ProgressLine(sys.stderr) as line:
         code, report, written = benched(
-            recipe, folder, verdicts, change=args.change, on_progress=None if args.quiet else line.update, say=line.say
+            recipe,
+            folder,
+            verdicts,
+            change=args.change,
+            billed=billed_of(args),
+            on_progress=None if args.quiet else line.update,
+            say=line.say,
         )
     return code if report is None else _finish(args, report, written)
 

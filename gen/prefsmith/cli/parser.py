@@ -81,6 +81,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_export(added["export"])
     _add_readers(added)
     _add_bench(added["bench"])
+    _add_billed(added["bench"])
     for word, idle in _IDLE.items():
         for action in added[word]._actions:
             action.help = SUPPRESS if action.dest in idle else action.help
