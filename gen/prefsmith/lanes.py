@@ -150,7 +150,7 @@ class Lane(Generic[Job]):
             self._n_refused += 1
         elif outcome is Outcome.FAILED and error is not None:
             line.n_failed += 1
-            self.last_error = error
+            self.last_error = line.last_error = error
             self._give_up_after(now, error)
         stops = error is not None and error.stops_endpoint and line.stopped is None
         if stops:
@@ -261,7 +261,7 @@ class Lane(Generic[Job]):
             if line.stopped is None and (since is None or line.n_failed < _N_FAILED or now - since < patience_s):
                 return
         for line in self.lines:
-            line.stopped = line.stopped or error
+            line.stopped = line.stopped or line.last_error
         self.stopped = error
 
     def _wake(self, n: int) -> None:
