@@ -34,16 +34,28 @@ FLOORS = {
     ),
     1: ("sources", "ledger"),
     2: ("backends", "limits", "lines", "lanes"),
-    3: ("judging", "gates", "pairing"),
+    3: ("judging", "agreement", "gates", "pairing"),
     4: ("stages",),
     5: ("frontier", "purse", "abilities", "attempts", "engine", "session"),
-    6: ("export", "folder", "cost", "summary", "page", "explain", "recheck", "reread"),
-    6.5: ("handoff", "intake", "outlook", "job", "doctor"),
+    6: ("export", "report", "folder", "cost", "summary", "page", "explain", "recheck", "reread"),
+    6.5: ("handoff", "intake", "outlook", "job", "doctor", "benchmark"),
     7: ("cli", "api"),
     8: ("__init__", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
-HEAVY = ("openai", "datasets", "pyarrow", "torch", "vllm", "xllamacpp", "pydantic", "yaml", "sqlite3", "asyncio")
+HEAVY = (
+    "openai",
+    "datasets",
+    "pyarrow",
+    "numpy",
+    "torch",
+    "vllm",
+    "xllamacpp",
+    "pydantic",
+    "yaml",
+    "sqlite3",
+    "asyncio",
+)
 
 
 def module_name(path: Path) -> str:

@@ -237,7 +237,7 @@ def _owed(ledger: Ledger, view: View, lanes: Collection[str]) -> Counter[str]:
     plan, out = view.plan, Counter[str]()
     asking = [leaf.lane for leaf in plan.leaves if leaf.asks is not None]
     for block in islice(_unfinished(ledger, view), _LOOKED_AT // _BLOCK):
-        held = knowns(ledger.db, block, plan.samplers, plan.judges, bodies=False)
+        held = knowns(ledger.db, block, plan.samplers, plan.judges, bodies=plan.contests)
         for work in works(ledger.db, view.selection, block):
             calls = needed(plan, work, held[work.id])
             named = [call.lane for call in calls if not isinstance(call, Graded)]

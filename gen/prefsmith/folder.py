@@ -93,9 +93,20 @@ class Folder:
 
 
 def last_recipe(path: Path) -> Recipe:
-    """The recipe of the last session in a folder."""
+    """The recipe of the last session in a folder. Raises UsageError for a folder of no run, or of a benchmark."""
     with Ledger.read(path) as ledger:
-        return Recipe.model_validate(_last(ledger)["recipe"])
+        recipe = Recipe.model_validate(_last(ledger)["recipe"])
+    refuse_benchmark(path, recipe)
+    return recipe
+
+
+def refuse_benchmark(path: Path, recipe: Recipe) -> None:
+    """A benchmark of judges has no pairs to summarise, export or judge anew."""
+    if recipe.contests is not None:
+        raise UsageError(
+            f"{path} holds a benchmark of judges; `prefsmith bench judge {recipe.prompts.path} … -o {path}` tells it "
+            "again, with the judges that it names"
+        )
 
 
 def view_of(run: bytes, pair: Pairing | None) -> bytes:

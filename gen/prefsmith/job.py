@@ -7,11 +7,12 @@ before it is used; files are written at the end and can always be written again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 from prefsmith.abilities import Pool, Say, Use, refusal, remembered
 from prefsmith.backends import Resolved
@@ -24,21 +25,29 @@ from prefsmith.judging.graders import Grader
 from prefsmith.judging.judge import LeafJudge
 from prefsmith.judging.parse import READ_VERSION
 from prefsmith.ledger.ids import digest
-from prefsmith.ledger.ingest import Selection
+from prefsmith.ledger.imported import import_bodies
+from prefsmith.ledger.ingest import Selection, Source, ingest
 from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.ledger.read import spread
 from prefsmith.outlook import OFFERED, outlook
 from prefsmith.prices import FREE, PriceTable, nanousd_of
 from prefsmith.purse import Billed, Purse, settle
 from prefsmith.recipe import Recipe
-from prefsmith.records import Json
+from prefsmith.records import Json, Prompt
 from prefsmith.reread import read_again
 from prefsmith.session import OnProgress, session
 from prefsmith.stages.build import Resolution, bind, described, resolve
-from prefsmith.stages.calls import Plan
+from prefsmith.stages.calls import Cell, Plan
 from prefsmith.stages.most import check_sizes
+from prefsmith.stages.owed import owed_of
 from prefsmith.stages.view import View
 from prefsmith.version import VERSION
+
+
+class Pairs(Source, Protocol):
+    """A source of pairs: items that name two answers, and these answers."""
+
+    def answers(self) -> Iterable[tuple[Prompt, tuple[bytes, ...]]]: ...
 
 
 def run_job(
@@ -122,6 +131,41 @@ def plan_job(
             "tried": n_tried,
             "exit": code,
         }
+
+
+def bench_job(
+    recipe: Recipe, folder: Path, pairs: Pairs, *, change: bool = False, billed: Billed | None = None,
+    on_progress: OnProgress | None = None, say: Say = print,
+) -> int:  # fmt: skip
+    """Ask the judges about every pair of a benchmark, or go on with it; samples nothing and writes no pairs."""
+    resolution = resolve(recipe, sampling=False)
+    for note in resolution.notes:
+        say(note)
+    pools = _pools(recipe, resolution)
+    with Ledger.create(folder) as ledger:
+        same_prompts(ledger, recipe, folder, change, say)
+        view = _contested(ledger, recipe, resolution, pairs)
+        _settle(ledger, recipe, billed, say)
+        return _carried_out(ledger, recipe, view, pools, on_progress, say)
+
+
+def estimate_job(recipe: Recipe, folder: Path, pairs: Pairs) -> Json:
+    """What `bench_job` would still ask, counted by the function that will ask it."""
+    resolution = resolve(recipe, sampling=False, keyless=True)
+    pools = _pools(recipe, resolution)
+    with ExitStack() as stack:
+        if not (folder / NAME).exists():
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
+        ledger = stack.enter_context(Ledger.create(folder))
+        view = _contested(ledger, recipe, resolution, pairs)
+        return owed_of(ledger.db, view, {key: pool.price for key, pool in pools.items()})
+
+
+def _contested(ledger: Ledger, recipe: Recipe, resolution: Resolution, pairs: Pairs) -> View:
+    selection = ingest(ledger, pairs, "pairs", None)
+    sampler, of, n = import_bodies(ledger, pairs.answers())
+    cell = Cell(sampler, of, None, "imported", n, "", 1, imported=True)
+    return _view(recipe, replace(bind(resolution, ledger), cells=(cell,), samples=False), selection)
 
 
 def _carried_out(

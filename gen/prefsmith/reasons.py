@@ -62,6 +62,7 @@ class Reason(StrEnum):
     NOT_CONFIRMED = "not_confirmed"
     SAME_PAIR = "same_pair"
     INCOMPLETE = "incomplete"
+    BENCHMARK = "benchmark"
     # a pair
     MAX_PER_PROMPT = "max_per_prompt"
 

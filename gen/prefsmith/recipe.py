@@ -243,6 +243,9 @@ class Recipe(Strict):
     """How long all endpoints of a model that has answered before may fail everything until the run gives it up."""
     grace_s: Annotated[float, Field(ge=0)] = 5.0
     """How long the first Ctrl-C waits for replies on their way, beyond the slowest reply so far."""
+    contests: str | None = None
+    """Set by `bench judge`: the prompts are pairs with gold labels, in a file of this format; every judge is asked
+    about each pair, and no pair is written."""
     max_no_verdict: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest share of verdicts without a result, looked at from the 200th on; above it the run stops with exit 4."""
 

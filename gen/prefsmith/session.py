@@ -27,13 +27,15 @@ from prefsmith.ledger.ledger import Ledger
 from prefsmith.progress import Progress
 from prefsmith.purse import Purse
 from prefsmith.records import Json, Message
-from prefsmith.stages.calls import Plan
+from prefsmith.stages.calls import Cell, Plan
 from prefsmith.stages.most import shown_by, turns
 from prefsmith.stages.view import View
 from prefsmith.text import counted
 
 OnProgress = Callable[[Progress], None]
 _TICK_S = 0.25
+_FENCES_TOKENS, _REPAIR_TOKENS = 128, 96
+"""Of two fences, whose marks take a token a character; of the turn that quotes the format."""
 
 
 async def session(
@@ -149,7 +151,7 @@ def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message
     """The longest conversations that a backend will see, and the tokens to add for what is answered."""
     plan, chosen = view.plan, (view.selection.source, view.selection.last_line)
     described = {i: orjson.loads(text) for i, text in ledger.db.execute("SELECT id, json FROM sampler")}
-    extra = answer = max(described[c.sampler]["max_tokens"] for c in plan.cells)
+    extra = answer = max(described[c.sampler].get("max_tokens") or _longest(ledger, c) for c in plan.cells)
     taken = (
         "FROM prompt WHERE id IN (SELECT i.prompt FROM row r JOIN item i ON i.id = r.item "
         "WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL)"
@@ -164,11 +166,18 @@ def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message
         longest = [({"role": "system", "content": max(systems, key=len)}, *m) for m in longest]
     for leaf in plan.leaves:
         if leaf.asks is not None and leaf.lane == lane:
-            # A judge's text, the prompt, its candidates, and twice its own cap (step `longer`).
+            # A judge's text, the prompt, its candidates in their fences, and twice its own cap (step `longer`), which
+            # may stand beside a reply that could not be read and the turn that asks again.
             longest += [({"role": "user", "content": leaf.asks.prompt}, *m) for m in longest[:1]]
-            n_shown = shown_by(leaf, len(plan.keys))
-            extra = max(extra, max(n_shown, 2) * answer + 2 * leaf.asks.sampling.max_tokens)
+            shown = max(shown_by(leaf, 2 if plan.contests else len(plan.keys)), 2) * answer
+            extra = max(extra, shown + 2 * leaf.asks.sampling.max_tokens + _FENCES_TOKENS + _REPAIR_TOKENS)
     return longest, extra
+
+
+def _longest(ledger: Ledger, cell: Cell) -> int:
+    """Tokens of the longest imported answer: two bytes a token is more than texts take."""
+    sql = "SELECT max(length(CAST(t.body AS BLOB))) FROM completion c JOIN text t ON t.id = c.text WHERE c.sampler = ?"
+    return int(ledger.db.execute(sql, (cell.sampler,)).fetchone()[0] or 0) // 2
 
 
 def worked_before(db: sqlite3.Connection, endpoint: str) -> bool:

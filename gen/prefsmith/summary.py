@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefsmith.cost import cost_of
-from prefsmith.folder import Folder
+from prefsmith.folder import Folder, refuse_benchmark
 from prefsmith.ledger.known import OpenItem, VerdictKey
 from prefsmith.outcomes import Artifact
 from prefsmith.reasons import Reason
@@ -71,6 +71,7 @@ class _Counts:
 def summary_of(path: Path) -> Json:
     """Everything that `render` tells, as JSON."""
     with Folder(path) as folder:
+        refuse_benchmark(path, folder.recipe)
         counts = _counted(folder)
         cost, endpoints = cost_of(folder, counts.n_pairs)
         last = folder.ledger.db.execute("SELECT exit FROM session ORDER BY id DESC LIMIT 1").fetchone()

@@ -56,6 +56,13 @@ def test_the_plan_bench_sets_what_was_foretold_beside_the_run() -> None:
         assert rows[f"{n} prompts: requests, off by"] < 30
 
 
+def test_the_agreement_bench_measures_recorded_verdicts() -> None:
+    rows = table_of("agreement.py", "--verdicts", "2000", "--judges", "2", "--repeat", "1")
+    n = "2,000 verdicts of 2 judges on 500 pairs"
+    assert rows[f"{n}: the whole process"] > rows[f"{n}: and the three files written"]
+    assert rows[f"{n}: and the three files written"] >= rows[f"{n}: all figures, bootstrap included"] > 0
+
+
 @pytest.mark.slow
 def test_the_plan_bench_foretells_the_embedded_model() -> None:
     rows = table_of("plan.py", "--tiny", "--only", "embedded")

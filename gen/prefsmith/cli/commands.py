@@ -141,6 +141,12 @@ def summary(args: Namespace) -> int:
     return 0
 
 
+def bench(args: Namespace) -> int:
+    from prefsmith.cli.bench import bench_judge
+
+    return bench_judge(args)
+
+
 def _finish(args: Namespace, folder: Path, code: int) -> int:
     """An interrupted run says only how to go on; every other end is worth its summary."""
     if args.json or not (args.quiet or code in _INTERRUPTED):

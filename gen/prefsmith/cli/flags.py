@@ -99,6 +99,26 @@ def only_reread(args: Namespace) -> None:
         )
 
 
+def bench_of(args: Namespace) -> tuple[Recipe, Path]:
+    """The recipe and the folder of a live `bench judge`. Raises UsageError."""
+    judges = []
+    for name in args.judge:
+        models = [None] if _is_grader(name) else args.judge_model or [None]
+        judges += [{"use": name, **({"model": model} if model else {})} for model in models]
+    tree = {
+        "prompts": {"path": args.file},
+        "sample": [{"model": "imported:answers"}],
+        "judge": judges,
+        "contests": args.format,
+        "export": [],
+        "max_no_verdict": 1.0,  # a judge that often gives none is measured, not stopped
+    }
+    changes = [*_endpoints(args), *_plain(args), *_sets(args)]
+    changes = [change for change in changes if change.place != ("prompts", "format")]  # that is the pairs' own
+    out = Path(args.out) if args.out else Path("runs") / f"bench-{Path(args.file).stem}"
+    return merge(draft_of(tree, "the command line"), changes), out
+
+
 def billed_of(args: Namespace) -> Billed | None:
     """The user's word on held money; not of the recipe, for it is about one folder at one time."""
     if args.maybe_billed is None:

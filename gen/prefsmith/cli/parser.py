@@ -28,6 +28,7 @@ _WORDS = {
     "verify": "hold a run's folder against itself",
     "explain": "where one item, pair or call of a run comes from",
     "summary": "what came of a run",
+    "bench": "bench judge FILE: how good judges are on pairs with gold labels",
 }
 _PROMPTS = ("limit", "prompt", "reference", "category", "id", "tools", "system_column", "columns", "format", "split")
 _IDLE = {
@@ -79,6 +80,8 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_billed(added["judge"])
     _add_export(added["export"])
     _add_readers(added)
+    _add_bench(added["bench"])
+    _add_billed(added["bench"])
     for word, idle in _IDLE.items():
         for action in added[word]._actions:
             action.help = SUPPRESS if action.dest in idle else action.help
@@ -234,6 +237,29 @@ def _add_readers(added: dict[str, ArgumentParser]) -> None:
         "id", metavar="ID", help="an id of an item or prompt, or its first 4 characters; a source id; line:N"
     )
     _add_show(added["summary"], 0)
+
+
+def _add_bench(parser: ArgumentParser) -> None:
+    parser.add_argument("what", choices=("judge",), help="what is measured")
+    parser.add_argument("file", metavar="FILE", help="pairs with gold labels: .jsonl, .json or .parquet")
+    add = parser.add_argument
+    add("--format", default="auto", metavar="NAME", help="the file's format (default: by its columns)")
+    add("--verdicts", action="append", metavar="FILE", help="recorded verdicts, which ask no model; repeat for more")
+    add("--judge", action="append", metavar="NAME", help="a judge or grader to ask; repeat for more")
+    add("--judge-model", action="append", metavar="TARGET:MODEL", help="a model for each judge; repeat for more")
+    _add_endpoint(add)
+    add("--estimate", action="store_true", help="what is still to be asked and what it costs at most; asks nothing")
+    add("--min-accuracy", type=_number, metavar="P", help="exit 4 when a judge is right on a smaller share")
+    add("--min-consistency", type=_number, metavar="P", help="exit 4 when the two orders agree on a smaller share")
+    add("--seed", type=_integer, default=0, metavar="S", help="seed of drawn sides and of the bootstrap (default 0)")
+    add("-o", "--out", metavar="DIR", help="the report's folder; with --judge a run's (default runs/bench-FILE)")
+    add("--change", action="store_true", help="let this folder go on with another file of pairs")
+    add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as judge.0.text=yes")
+    add("--budget", type=_sum, metavar="5usd|2Mtok", help="the most that this folder may cost")
+    add("--prices", metavar="FILE", help="your own prices, a TOML file")
+    add("--no-probe", dest="probe", action="store_false", default=None, help="do not ask models what they can do")
+    add("--json", action="store_true", help="the report as JSON on standard output")
+    add("--quiet", action="store_true", help="no progress")
 
 
 class _Version(Action):

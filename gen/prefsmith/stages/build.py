@@ -80,6 +80,10 @@ def resolve(
     `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone; `keyless`: nothing
     will be sent, so that a key which is not there is a note.
     """
+    if sampling and recipe.contests is not None:
+        raise UsageError(
+            "`contests` says that this recipe is of `prefsmith bench judge FILE`; run that, or leave it out"
+        )
     notes: list[str] = []
     samplers: dict[bytes, Drawn] = {}
     for i, row in enumerate(recipe.sample if sampling else ()):
@@ -101,7 +105,7 @@ def resolve(
         )
     judges = [_judge(recipe, place, spec, roots, keyless) for place, spec in leaf_places(recipe.judge)]
     coming = iter([(one.spec, one.judge) for one in judges])
-    for i, entry in enumerate(recipe.judge):
+    for i, entry in enumerate(recipe.judge if recipe.contests is None else ()):  # a benchmark asks each by itself
         with at("judge", i):
             check(entry, coming)
     notes.extend(dict.fromkeys(note for r in _used(samplers.values(), judges) for note in r.notes))
@@ -277,12 +281,17 @@ def rule_of(pair: Pairing, run_seed: int) -> Rule:
 def described(plan: Plan) -> Json:
     """A plan without ledger integers: what the ledger keeps beside the recipe, and what names a view."""
     return {
-        "cells": [{"sampler": c.hash.hex(), "n": c.n, "model": c.wire_model} for c in plan.cells],
+        "cells": [_cell(c) for c in plan.cells],
         "leaves": [
             *(described_stage(stage) for stage in plan.stages),
             *([described_leaf(plan.confirm)] if plan.confirm else []),
         ],
     }
+
+
+def _cell(cell: Cell) -> Json:
+    out = {"sampler": cell.hash.hex(), "n": cell.n, "model": cell.wire_model}
+    return {**out, "imported": True} if cell.imported else out
 
 
 def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
@@ -292,7 +301,8 @@ def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
     cells = []
     for one in kept["cells"]:
         of = bytes.fromhex(one["sampler"])
-        cells.append(Cell(samplers[of][0], of, None, one["model"], one["n"], "", 1))
+        known = (samplers[of][0], of, None, one["model"], one["n"], "", 1)
+        cells.append(Cell(*known, imported=one.get("imported", False)))
     confirms = [one for one in kept["leaves"] if one.get("role") == "confirm"]
     stages = [restored_stage(one, judges) for one in kept["leaves"] if one not in confirms]
     return _plan(recipe, cells, stages, restored_leaf(confirms[0], judges) if confirms else None)
@@ -306,4 +316,5 @@ def _plan(recipe: Recipe, cells: Sequence[Cell], stages: Sequence[Stage], confir
         Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
         rule_of(recipe.pair, recipe.seed),
         recipe.seed,
+        contests=recipe.contests is not None,
     )

@@ -28,7 +28,8 @@ class Cell:
     that only reads.
 
     `lane`: which backend carries its calls out; `chunk`: most completions that one request may ask for;
-    `keeps_reasoning`: thoughts are stored beside the answers.
+    `keeps_reasoning`: thoughts are stored beside the answers; `imported`: nobody is asked for them, those that are here
+    are all.
     """
 
     sampler: int
@@ -39,6 +40,7 @@ class Cell:
     lane: str
     chunk: int
     keeps_reasoning: bool = True
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class Plan:
     seed: int
     samples: bool = True
     """False: judge what there is, sample nothing."""
+    contests: bool = False
+    """The items are pairs with gold labels: every judge is asked about each, and no pair is made."""
 
     @cached_property
     def samplers(self) -> dict[int, int]:

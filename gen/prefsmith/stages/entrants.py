@@ -25,6 +25,13 @@ class Entrants:
         completions = known.completions
         self.texts = tuple(dict.fromkeys([completions[key].text for key in alive]))
 
+    @classmethod
+    def named(cls, of_prompt: bytes, names: Mapping[int, bytes], known: Known) -> Entrants:
+        """Texts that nobody sampled, under names that say the same in every folder."""
+        out = cls(of_prompt, (), known, {})
+        out.texts, out._names = tuple(names), dict(names)
+        return out
+
     @property
     def names(self) -> Mapping[int, bytes]:
         """A sampler's hash and an index, by which a text is known in every folder; its integer is this ledger's own.

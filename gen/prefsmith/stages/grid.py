@@ -15,6 +15,8 @@ def missing(plan: Plan, known: Known) -> list[Sampled]:
         return []  # the usual end; every key of `completions` is one of the plan's
     out: list[Sampled] = []
     for cell in plan.cells:
+        if cell.imported:
+            continue
         run: list[int] = []
         for i in range(cell.n):
             key = (cell.sampler, i)
@@ -31,6 +33,7 @@ def missing(plan: Plan, known: Known) -> list[Sampled]:
 
 def is_open(plan: Plan, known: Known) -> bool:
     """Some completion of the grid is neither here nor closed."""
-    return len(known.completions) < len(plan.keys) and any(
-        key not in known.completions and key not in known.closed for key in plan.keys
-    )
+    if len(known.completions) == len(plan.keys):
+        return False
+    imported = {cell.sampler for cell in plan.cells if cell.imported}
+    return any(key not in known.completions and key not in known.closed and key[0] not in imported for key in plan.keys)

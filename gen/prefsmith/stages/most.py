@@ -59,7 +59,7 @@ def turns(stage: Stage, k: int) -> list[str]:
 
 def check_sizes(plan: Plan) -> None:
     """Raises UsageError for a stage that cannot take so many completions."""
-    k = len(plan.keys)
+    k = 2 if plan.contests else len(plan.keys)
     for part in (part for stage in plan.stages for part in stage.whole):
         if part.rule == "roundrobin" and k > MOST_ROUND_ROBIN:
             raise UsageError(

@@ -14,7 +14,7 @@ from prefsmith.gates import gated
 from prefsmith.ledger.known import Known, OpenItem, Work
 from prefsmith.outcomes import Key, Pair, Score
 from prefsmith.reasons import Reason
-from prefsmith.stages import confirm, decide, grid, score
+from prefsmith.stages import confirm, contest, decide, grid, score
 from prefsmith.stages.calls import Call, Plan
 from prefsmith.stages.entrants import Entrants
 
@@ -29,10 +29,12 @@ class Settled(NamedTuple):
 
 def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     """The calls of the first stage that lacks any; none when the prompt is complete."""
+    if plan.contests:
+        return contest.missing(plan.stages, work.items, known, plan.rule.correct)
     if sampling := grid.missing(plan, known):
         return [*sampling] if plan.samples else []
     alive = alive_in(plan, gates_of(plan, work, known))
-    of, correct = Entrants(work.hash, alive, known, plan.sampler_hashes), plan.rule.correct
+    of, correct = entrants(plan, work, alive, known), plan.rule.correct
     pairless: Sequence[OpenItem] = work.items
     found: list[tuple[OpenItem, tuple[Pair, ...]]] = []
     for stage in plan.stages:
@@ -54,11 +56,19 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
 
 def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | None]) -> dict[int, Settled]:
     """What came of each item (by id), from what is known now; a missing answer is `incomplete`."""
+    if plan.contests:
+        return {item.id: _contested(plan, item, known) for item in work.items}
     alive = alive_in(plan, gates)
     if grid.is_open(plan, known):
         return {item.id: Settled((), Reason.INCOMPLETE, {}) for item in work.items}
     of = entrants(plan, work, alive, known)
     return {item.id: _settled(plan, item, alive, of, known) for item in work.items}
+
+
+def _contested(plan: Plan, item: OpenItem, known: Known) -> Settled:
+    """An item of a benchmark makes no pair."""
+    owed = contest.missing(plan.stages, [item], known, plan.rule.correct)
+    return Settled((), Reason.INCOMPLETE if owed else Reason.BENCHMARK, {})
 
 
 def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:

@@ -59,8 +59,12 @@ def missing(leaf: Leaf, items: Sequence[OpenItem], texts: Sequence[int], known: 
 def wants(leaf: Leaf, item: OpenItem, texts: Sequence[int], known: Known) -> Iterator[Want]:
     """Each text once, or as often as the judge samples its score; the second time only where the first reply did not
     bring the probabilities of all scores."""
-    if lacks(leaf, item.item) or not asks(leaf, texts):
-        return
+    if not lacks(leaf, item.item) and asks(leaf, texts):
+        yield from wants_each(leaf, item, texts, known)
+
+
+def wants_each(leaf: Leaf, item: OpenItem, texts: Sequence[int], known: Known) -> Iterator[Want]:
+    """Also where there is one text alone."""
     reads = reads_hash(item.item, leaf.reads)
     for text in texts:
         first = Want(leaf, item.item, reads, (text,))
@@ -115,9 +119,14 @@ def verdicts_of(leaf: Leaf, item: OpenItem, texts: Sequence[int], known: Known) 
     """The verdicts of this judge by text, None while it is still owed some; what another view asked stays out."""
     if lacks(leaf, item.item) or not asks(leaf, texts):
         return {}
+    return verdicts_each(leaf, item, texts, known)
+
+
+def verdicts_each(leaf: Leaf, item: OpenItem, texts: Sequence[int], known: Known) -> dict[int, Score] | None:
+    """Also where there is one text alone."""
     judge, reads, held = leaf.judge, reads_hash(item.item, leaf.reads), known.verdicts
     if leaf.repeats > 1:
-        if any(want.key not in held for want in wants(leaf, item, texts, known)):
+        if any(want.key not in held for want in wants_each(leaf, item, texts, known)):
             return None
         return {t: _mean([held.get((judge, reads, (t,), i)) for i in range(leaf.repeats)], leaf.early) for t in texts}
     found = {t: v for t in texts if isinstance(v := held.get((judge, reads, (t,), 0)), Score)}

@@ -43,7 +43,9 @@ class Seen(NamedTuple):
 def seen(db: sqlite3.Connection, view: View, *, bodies: bool, cut: float | None = None) -> Iterator[Seen]:
     """Every prompt of the view in the order of its first line, pairs below `cut` left out."""
     for block in prompts_of(db, view.selection):
-        held = knowns(db, block, view.plan.samplers, view.plan.judges, bodies=bodies)
+        # A contest knows its answers by their texts alone.
+        whole = bodies or view.plan.contests
+        held = knowns(db, block, view.plan.samplers, view.plan.judges, bodies=whole)
         for work in works(db, view.selection, block):
             yield look(view, work, held[work.id], cut)
 
