@@ -17,9 +17,10 @@ from served import serving
 
 from prefsmith.backends.look import Door, look
 from prefsmith.cli import main
-from prefsmith.doctor import Finding, Level, exit_code_of
+from prefsmith.doctor import Finding, Level, _models, exit_code_of
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
+from prefsmith.recipe import Recipe
 
 KEY = "sk-secret-0123456789"
 Answer = tuple[int, dict[str, str], Any]
@@ -321,3 +322,11 @@ def test_a_model_that_cannot_be_asked_is_5(told: Callable[..., tuple[int, str]])
         code, said = told("--gen", "farm:qwen", "--endpoint", f"farm={model.url}", "--probe")
     assert code == 5
     assert "problem  endpoint farm: qwen cannot be asked what it can do: HTTP 500" in said
+
+
+def test_every_model_of_a_jury_is_looked_for_and_a_reward_model_is_not_talked_to() -> None:
+    members = [{"use": "rubric-help", "model": "a:x"}, {"use": "checklist-help", "list_model": "b:z"}]
+    judges = [{"panel": members, "model": "b:y"}, {"use": "reward", "model": "c:rm"}]
+    what = Recipe.model_validate({"sample": {"model": "a:s"}, "judge": judges})
+    assert _models(what) == {"a": ["s", "x"], "b": ["y", "z"], "c": ["rm"]}
+    assert _models(what, talked_to=True) == {"a": ["s", "x"], "b": ["y", "z"]}

@@ -27,10 +27,12 @@ from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.backends.targets import OPENAI
 from prefsmith.endpoints import Endpoint, listed
 from prefsmith.errors import CallFailed, MachineError, PrefsmithError, ProviderError, UsageError, did_you_mean
+from prefsmith.judging.load import AskedModel, load_any
 from prefsmith.prices import PriceTable, cost_nanousd, dollars
-from prefsmith.recipe import Recipe
+from prefsmith.recipe import Judge, Recipe
 from prefsmith.records import Json
 from prefsmith.stages.build import resolve
+from prefsmith.stages.tree import leaf_specs
 from prefsmith.version import VERSION
 
 PACKAGES: Final = ("openai", "pydantic", "datasets", "xllamacpp")
@@ -74,7 +76,7 @@ def examine(
         servers["openai"] = OPENAI
     found += asyncio.run(_servers(servers, models, told))
     if asks and not any(f.exit_code for f in found):
-        found += asyncio.run(_abilities(servers, models, recipe))
+        found += asyncio.run(_abilities(servers, _models(recipe, talked_to=True), recipe))
     return [*found, *_recipe(recipe, any(f.exit_code == UsageError.exit_code for f in found), told)]
 
 
@@ -95,15 +97,24 @@ def _problem(what: str, kind: type[PrefsmithError], told: str, todo: str = "") -
     return Finding(what, Level.PROBLEM, told, todo, kind.exit_code)
 
 
-def _models(recipe: Recipe) -> Mapping[str, list[str]]:
-    """The models of each target that the recipe asks."""
+def _models(recipe: Recipe, *, talked_to: bool = False) -> Mapping[str, list[str]]:
+    """The models of each target that the recipe asks; `talked_to`: not those that only classify."""
     models: dict[str, list[str]] = {}
-    for name in (*(row.model for row in recipe.sample), *(judge.model for judge in recipe.judge)):
+    specs = [spec for spec in leaf_specs(recipe.judge) if not talked_to or _talks(spec)]
+    for name in (*(row.model for row in recipe.sample), *(n for spec in specs for n in (spec.model, spec.list_model))):
         if name is not None:
             target, _, model = name.partition(":")
             known = models.setdefault(target, [])
             known += [] if model in known else [model]
     return models
+
+
+def _talks(spec: Judge) -> bool:
+    """A judge that cannot be loaded is told elsewhere."""
+    try:
+        return spec.use is None or load_any(spec.use, AskedModel("", "", ""), [Path()]).chats
+    except UsageError:
+        return True
 
 
 def _python() -> Finding:
