@@ -56,6 +56,8 @@ class Sample(Strict):
 
     model: str
     """TARGET:MODEL, such as openai:gpt-4.1-mini, embedded:tiny, embedded:path/model.gguf, farm:Qwen/Qwen3-8B."""
+    arm: str | None = None
+    """The name under which `prefsmith eval` holds this row against the others; by default the model's."""
     temperature: Annotated[list[Temperature], BeforeValidator(listed), Field(min_length=1)] = [1.0]
     """One or a list. 0 is greedy: one sample, whatever n says."""
     n: Annotated[int, Field(ge=1, le=1024)] = 1

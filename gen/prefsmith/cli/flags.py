@@ -6,6 +6,7 @@ settings; `--judge` replaces the stages that judge, `--confirm` the one that con
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ DEMO: Json = {
     "pair": {"strategy": "correct_incorrect"},
     "export": ["trl", "openai"],
 }
-_JUDGE_OF = {"demo:tiny": "demo", "demo:constraints": "constraints"}
+_JUDGE_OF = {"demo:tiny": "demo", "demo:tiny-eval": "demo", "demo:constraints": "constraints"}
+_NAMED_ARM = re.compile(r"(?:(?P<name>[^:=]+)=)?(?P<model>.+)", re.DOTALL)
 
 _PLACES = {
     "limit": "prompts.limit",
@@ -68,6 +70,29 @@ def recipe_of(args: Namespace) -> tuple[Recipe, Path]:
     return merge(draft, changes), Path(args.out) if args.out else run_folder(
         DEMO["prompts"]["path"] if args.x is None else args.x
     )
+
+
+def contest_of(args: Namespace) -> tuple[Recipe, Path]:
+    """The recipe and the folder of `eval`. Raises UsageError."""
+    draft = _draft(args.x)
+    rows = [row for row in draft.tree.get("sample") or [] if isinstance(row, dict)]
+    changes = []
+    if args.arm:
+        settings = rows[0] if rows else {"temperature": [0.0]}
+        arms = (_NAMED_ARM.fullmatch(arm) for arm in args.arm)
+        rows = [{**settings, "arm": arm["name"], "model": arm["model"]} for arm in arms if arm]
+        changes = [Change(("sample",), rows, "--arm")]
+    if not rows:
+        raise UsageError(
+            f"{draft.name}: no model to ask; give --arm NAME=TARGET:MODEL once for each, such as "
+            "--arm base=embedded:tiny --arm tuned=embedded:tuned.gguf"
+        )
+    changes += [*_cells(args, len(rows)), *_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    if not draft.tree.get("judge") and not any(change.place[0] == "judge" for change in changes):
+        raise UsageError(f"{draft.name}: nobody marks the answers; give --judge NAME ({did_you_mean('', GRADERS)})")
+    # A contest makes no pairs, so it writes no files of them.
+    changes.append(Change(("export",), [], "eval"))
+    return merge(draft, changes), Path(args.out) if args.out else Path("runs") / f"eval-{run_folder(args.x).name}"
 
 
 def rejudged(args: Namespace, last: Recipe) -> Recipe:
@@ -133,10 +158,14 @@ def _sampling(args: Namespace, draft: Draft) -> Iterator[Change]:
         settings = rows[0] if rows and isinstance(rows[0], dict) else {}
         rows = [{**settings, "model": model} for model in args.gen]
         yield Change(("sample",), rows, "--gen")
+    yield from _cells(args, len(rows))
+
+
+def _cells(args: Namespace, n_rows: int) -> Iterator[Change]:
     for flag, value in _given(args, _CELLS):
         if flag == "system":
             value = [text or None for text in value]
-        for i in range(len(rows)):
+        for i in range(n_rows):
             yield Change(("sample", i, _CELLS[flag]), value, _spelt(flag))
 
 
@@ -147,11 +176,11 @@ def _judging(args: Namespace, draft: Draft) -> Iterator[Change]:
     if args.judge:
         judges = [{"use": name} for name in args.judge]
         origin.append("--judge")
-    if args.confirm:
+    if getattr(args, "confirm", None):
         confirms = [{"confirm": args.confirm}]
         origin.append("--confirm")
     rows = [*judges, *confirms]
-    if args.judge_model:
+    if getattr(args, "judge_model", None):
         asking = [row for row in rows if not _is_grader(str(row.get("use") or ""))]
         if not asking:
             raise UsageError("--judge-model: no judge of this run asks a model; name one with --judge")

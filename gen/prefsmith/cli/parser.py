@@ -24,6 +24,7 @@ _WORDS = {
     "plan": "what a run would ask and take; asks nothing, or a few prompts with --probe",
     "doctor": "look whether a run can work here: machine, packages, keys, servers, models",
     "judge": "judge a run's completions anew; samples nothing",
+    "eval": "hold models against each other on the same prompts; goes on where it stopped",
     "export": "write a run's pairs for a trainer; asks nothing",
     "verify": "hold a run's folder against itself",
     "explain": "where one item, pair or call of a run comes from",
@@ -69,6 +70,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_run(added["doctor"])
     _add_judge(added["judge"])
     _add_billed(added["judge"])
+    _add_eval(added["eval"])
     _add_export(added["export"])
     _add_readers(added)
     return parser, added
@@ -110,6 +112,11 @@ def _add_source(parser: ArgumentParser) -> None:
 def _add_sampling(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("sampling").add_argument
     add("--gen", action="append", metavar="TARGET:MODEL", help="the model to sample from; repeat for more")
+    _add_cells(add)
+    _add_endpoint(add)
+
+
+def _add_cells(add: Callable[..., Action]) -> None:
     add("--temps", type=_numbers, metavar="0.2,0.7", help="temperatures, --n completions of each")
     add("--n", type=_integer, metavar="N", help="completions per cell of the grid")
     add("--top-p", type=_numbers, metavar="P", help="one or a list; 1 is off")
@@ -122,7 +129,6 @@ def _add_sampling(parser: ArgumentParser) -> None:
         metavar="TEXT|FILE",
         help="a system prompt to sample under, or a .txt or .md file; repeat for more, '' for none",
     )
-    _add_endpoint(add)
 
 
 def _add_endpoint(add: Callable[..., Action]) -> None:
@@ -192,6 +198,23 @@ def _add_judge(parser: ArgumentParser) -> None:
     _add_pairing(parser)
     _add_to(parser)
     _add_rest(parser)
+
+
+def _add_eval(parser: ArgumentParser) -> None:
+    parser.add_argument("x", metavar="X", help="prompts (a file, - for stdin, hf:NAME, demo:NAME), or a recipe (.yaml)")
+    _add_source(parser)
+    add = parser.add_argument_group("arms").add_argument
+    add("--arm", action="append", metavar="[NAME=]TARGET:MODEL", help="a model to ask; repeat, the one to beat first")
+    _add_cells(add)
+    _add_endpoint(add)
+    judging = parser.add_argument_group("judging").add_argument
+    judging("--judge", action="append", metavar="NAME", help="a grader, or FILE.py:NAME")
+    _add_rest(parser)
+    add = parser.add_argument_group("run").add_argument
+    add("--seed", type=_integer, metavar="S", help="the run's one seed (default 0)")
+    add("-o", "--out", metavar="DIR", help="the run's folder (default runs/eval- and the stem of X)")
+    add("--change", action="store_true", help="let this folder go on with other prompts")
+    _add_billed(parser)
 
 
 def _add_export(parser: ArgumentParser) -> None:

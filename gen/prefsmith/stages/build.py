@@ -76,7 +76,7 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
     judges = tuple(_judge(recipe, spec, roots) for spec in recipe.judge)
     used = [drawn.by for drawn in samplers.values()] + [r for _, _, r in judges if r is not None]
     notes.extend(dict.fromkeys(note for r in used for note in r.notes))
-    if sampling and sum(drawn.n for drawn in samplers.values()) < 2:
+    if sampling and recipe.export and sum(drawn.n for drawn in samplers.values()) < 2:
         notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
     sampled_by = {drawn.by.identity for drawn in samplers.values()}
     for spec, _, by in judges:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefsmith.judging.graders.grader import Grader, make_grader, missing_columns
+from prefsmith.judging.graders.grader import FORM, Grader, make_grader, missing_columns
 from prefsmith.judging.graders.pool import GraderPool
 
-__all__ = ["Grader", "GraderPool", "make_grader", "missing_columns"]
+__all__ = ["FORM", "Grader", "GraderPool", "make_grader", "missing_columns"]
