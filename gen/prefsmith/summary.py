@@ -17,6 +17,7 @@ from prefsmith.outcomes import Pair
 from prefsmith.prices import NANO
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
+from prefsmith.stages import rivals
 from prefsmith.stages.calls import Leaf, Plan
 from prefsmith.stages.plan import alive_in
 from prefsmith.stages.score import lacks, paired, verdicts_of
@@ -170,6 +171,8 @@ def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float], sha
 def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperatures: dict[int, float]) -> None:
     """The pass rate by the first judge, of the completions that it judged or that never got so far. An item that lacks
     what this judge needs, or is not finished, says nothing about a temperature."""
+    if not view.plan.leaves:
+        return
     settled, first = one.settled[item.id], view.plan.leaves[0]
     if settled.reason is Reason.INCOMPLETE or lacks(first, item.item):
         return
@@ -193,10 +196,12 @@ def _add_verdicts(counts: _Counts, one: Seen, plan: Plan) -> None:
             reads = reads_hash(item.item, leaf.reads)
             asked.update({(leaf.judge, reads, (text,), 0): leaf.name for text in texts})
             verdicts = verdicts_of(leaf, item, tuple(texts), one.known) or {}
-            found = paired(plan, leaf, item, alive, one.known, verdicts)
+            found = Reason.TIE if plan.arms else paired(plan, leaf, item, alive, one.known, verdicts)
             if not isinstance(found, Reason):
                 asked.update(_confirming(plan.confirm, item, found, one) if plan.confirm else {})
                 break
+        if plan.arms and plan.confirm:
+            asked.update(_confirming(plan.confirm, item, rivals.pairs(plan, one.gates, one.known), one))
     for key in asked.keys() & one.known.verdicts.keys():
         reason = one.known.verdicts[key].reason
         counts.verdicts[asked[key]]["scored" if reason is None else reason.value] += 1

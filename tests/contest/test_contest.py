@@ -120,6 +120,55 @@ def test_items_of_one_prompt_are_one_draw(tmp_path: Path) -> None:
     assert fivefold["differences"][0]["pass"]["interval"] == pytest.approx(once["differences"][0]["pass"]["interval"])
 
 
+def quality(text: str) -> int:
+    return int(text.rpartition("quality=")[2])
+
+
+def test_a_judge_compares_each_arm_with_the_first_in_both_orders(tmp_path: Path) -> None:
+    judge = [GOOD, {"confirm": "pairwise-help", "model": "farm:judge"}]
+    path = contest(tmp_path, 60, arms=("one", "two", "three"), judge=judge)
+    report = evaluated(tmp_path, path)
+    for at in report["temperatures"]:
+        rows = [row for row in rows_of(tmp_path) if row["temperature"] == at["temperature"]]
+        for told in at["duels"]:
+            worth = []
+            for row in rows:
+                pairs = zip(row["answers"][told["arm"]], row["answers"]["one"], strict=True)
+                better = [quality(a["text"]) - quality(b["text"]) for a, b in pairs]
+                worth.append(mean(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in better))
+            assert (told["over"], told["n_items"]) == ("one", 60)
+            assert told["win_rate"]["value"] == pytest.approx(mean(worth))
+            low, high = told["win_rate"]["interval"]
+            assert low < mean(worth) < high
+            assert set(told["outcomes"]) <= {"won", "lost", "tie", "same_text"}
+    asked = [line for line in logged(tmp_path) if line["model"] == "judge"]
+    assert len(asked) == 2 * sum(
+        d["outcomes"].get(k, 0) for at in report["temperatures"] for d in at["duels"] for k in ("won", "lost", "tie")
+    )
+    assert evaluated(tmp_path, path) == report
+    assert len([line for line in logged(tmp_path) if line["model"] == "judge"]) == len(asked)
+
+
+def test_a_judge_alone_is_enough_and_what_is_cut_off_loses(tmp_path: Path) -> None:
+    cut = {"farm": {"script": {"log": str(tmp_path / "log"), "truncated": 0.3}}, "jury": {"script": {}}}
+    judge = [{"confirm": "pairwise-help", "model": "jury:judge"}]
+    report = evaluated(tmp_path, contest(tmp_path, 60, judge=judge, endpoints=cut))
+    (told,) = report["temperatures"][1]["duels"]
+    assert report["grader"] is None and report["temperatures"][1]["arms"][0]["pass"] is None
+    assert told["outcomes"]["won_unasked"] and told["outcomes"]["lost_unasked"] and told["outcomes"]["both_unfit"]
+    assert sum(told["outcomes"].values()) == 180
+    table = (tmp_path / "out" / "eval" / "table.md").read_text()
+    assert "compared by pairwise-help in both orders" in table and "right, %" not in table
+
+
+def test_duels_whose_verdict_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    fakes = {"farm": {"script": {}}, "jury": {"script": {"unparseable": 0.9}}}
+    judge = [{"confirm": "pairwise-help", "model": "jury:judge"}]
+    report = evaluated(tmp_path, contest(tmp_path, 60, judge=judge, endpoints=fakes, max_no_verdict=1.0))
+    (told,) = report["temperatures"][0]["duels"]
+    assert told["n_items"] == 60 - told["outcomes"]["without_verdict"] < 60
+
+
 def test_the_demo_grader_tells_form_from_content(tmp_path: Path) -> None:
     report = evaluated(tmp_path, *TINY, "--limit", "60", "--temps", "0")
     (arm,) = report["temperatures"][0]["arms"]
@@ -140,7 +189,7 @@ def test_arms_that_cannot_be_told_apart_are_refused(tmp_path: Path, capsys: pyte
     assert "a temperature is given twice" in refused(capsys, *TINY, "--temps", "1,1")
     assert "no model to ask; give --arm" in refused(capsys, "demo:tiny-eval")
     assert "nobody marks the answers" in refused(capsys, contest(tmp_path, judge=[]))
-    assert "marked by one grader, got rubric-help" in refused(
+    assert "compared by one pairwise judge, or both; got rubric-help" in refused(
         capsys, contest(tmp_path, judge=[{"use": "rubric-help", "model": "farm:j"}])
     )
     rows = [{"model": "farm:a", "temperature": [0]}, {"model": "farm:b", "temperature": [1]}]
@@ -163,5 +212,5 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_asked(
 def test_a_run_that_is_no_contest_is_told_by_summary(tmp_path: Path) -> None:
     grid = {"model": "farm:a", "temperature": [0, 1], "top_p": [0.5, 1]}
     assert main(["run", contest(tmp_path, 4, sample=grid), "-o", str(tmp_path / "out"), "--quiet"]) == 0
-    with pytest.raises(UsageError, match="prefsmith summary"):
+    with pytest.raises(UsageError, match="no contest of arms: `prefsmith summary`"):
         report_of(tmp_path / "out")

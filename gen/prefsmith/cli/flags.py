@@ -87,12 +87,26 @@ def contest_of(args: Namespace) -> tuple[Recipe, Path]:
             f"{draft.name}: no model to ask; give --arm NAME=TARGET:MODEL once for each, such as "
             "--arm base=embedded:tiny --arm tuned=embedded:tuned.gguf"
         )
-    changes += [*_cells(args, len(rows)), *_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    changes += [*_cells(args, len(rows)), *_contest_judges(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     if not draft.tree.get("judge") and not any(change.place[0] == "judge" for change in changes):
         raise UsageError(f"{draft.name}: nobody marks the answers; give --judge NAME ({did_you_mean('', GRADERS)})")
-    # A contest makes no pairs, so it writes no files of them.
-    changes.append(Change(("export",), [], "eval"))
+    # Its pairs are of arms, not of scores, and no trainer's.
+    changes += [Change(("pair",), {"strategy": "arms"}, "eval"), Change(("export",), [], "eval")]
     return merge(draft, changes), Path(args.out) if args.out else Path("runs") / f"eval-{run_folder(args.x).name}"
+
+
+def _contest_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
+    """A judge that asks a model compares arms, which the recipe calls `confirm`."""
+    rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in args.judge or ()]
+    rows = rows or [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
+    asking = [row for row in rows if row.get("confirm")]
+    if args.judge_model and not asking:
+        raise UsageError(
+            "--judge-model: no judge of this contest asks a model; name one, such as --judge pairwise-help"
+        )
+    if args.judge or args.judge_model:
+        rows = [{**row, "model": args.judge_model or row.get("model")} if row in asking else row for row in rows]
+        yield Change(("judge",), rows, "--judge")
 
 
 def rejudged(args: Namespace, last: Recipe) -> Recipe:
@@ -176,11 +190,11 @@ def _judging(args: Namespace, draft: Draft) -> Iterator[Change]:
     if args.judge:
         judges = [{"use": name} for name in args.judge]
         origin.append("--judge")
-    if getattr(args, "confirm", None):
+    if args.confirm:
         confirms = [{"confirm": args.confirm}]
         origin.append("--confirm")
     rows = [*judges, *confirms]
-    if getattr(args, "judge_model", None):
+    if args.judge_model:
         asking = [row for row in rows if not _is_grader(str(row.get("use") or ""))]
         if not asking:
             raise UsageError("--judge-model: no judge of this run asks a model; name one with --judge")

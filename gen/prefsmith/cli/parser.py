@@ -208,7 +208,8 @@ def _add_eval(parser: ArgumentParser) -> None:
     _add_cells(add)
     _add_endpoint(add)
     judging = parser.add_argument_group("judging").add_argument
-    judging("--judge", action="append", metavar="NAME", help="a grader, or FILE.py:NAME")
+    judging("--judge", action="append", metavar="NAME", help="a grader or FILE.py:NAME; a pairwise judge or .toml")
+    judging("--judge-model", metavar="TARGET:MODEL", help="the model of the pairwise judge")
     _add_rest(parser)
     add = parser.add_argument_group("run").add_argument
     add("--seed", type=_integer, metavar="S", help="the run's one seed (default 0)")

@@ -6,13 +6,12 @@ An arm is one row of `sample:`; all arms answer at the same temperatures, and no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefsmith.errors import UsageError
 from prefsmith.recipe import Recipe, Sample
 from prefsmith.stages.build import Resolution
-from prefsmith.stages.calls import Cell
+from prefsmith.stages.calls import Plan
 
 _ONE_EACH = ("top_p", "top_k", "min_p", "system")
 
@@ -58,15 +57,13 @@ def check_arms(recipe: Recipe, resolution: Resolution) -> None:
         )
 
 
-def arms_of(recipe: Recipe, cells: Sequence[Cell]) -> tuple[Arm, ...]:
-    """The arms in the recipe's order. `cells`: the plan's, which stand in the order of the rows."""
-    if len(cells) != sum(len(row.temperature) for row in recipe.sample):
-        raise UsageError(
-            "this run's `sample:` is a grid, not arms at the same temperatures: `prefsmith summary` tells it"
-        )
-    left = iter(cells)
+def arms_of(recipe: Recipe, plan: Plan) -> tuple[Arm, ...]:
+    """The arms in the recipe's order. Raises UsageError for a run that is no contest."""
+    if not plan.arms:
+        raise UsageError("this run is no contest of arms: `prefsmith summary` tells what came of it")
     return tuple(
-        Arm(name_of(row), row.model, {t: next(left).sampler for t in row.temperature}) for row in recipe.sample
+        Arm(name_of(row), row.model, dict(zip(row.temperature, samplers, strict=True)))
+        for row, samplers in zip(recipe.sample, plan.arms, strict=True)
     )
 
 

@@ -22,8 +22,8 @@ Form = Callable[[str, Mapping[str, Json]], bool]
 
 
 class Answer(NamedTuple):
-    """One completion, or the mean over those of an item. `formed` is 0 where the grader knows of no form, `tokens` NaN
-    where the server did not say."""
+    """One completion, or the mean over those of an item. What nobody marks is 0; `tokens` is NaN where the server did
+    not say."""
 
     passed: float
     formed: float
@@ -33,9 +33,10 @@ class Answer(NamedTuple):
 
 
 class Marking(NamedTuple):
-    """How an answer is marked. `judge`: the grader's id; `form`: None where the grader knows of no form."""
+    """How an answer is marked. `judge`: the grader's id, None where none marks; `form`: None where it knows of no
+    form."""
 
-    judge: int
+    judge: int | None
     correct: float
     form: Form | None
 
@@ -97,15 +98,19 @@ def columns_of(records: Iterable[Record], arms: Sequence[Arm], marking: Marking)
 def answer_of(sample: Sample, record: Record, marking: Marking) -> Answer | None:
     """None without a verdict: what could not be marked is neither right nor wrong."""
     passes = mark(sample, marking)
-    if passes is None:
+    if passes is None and marking.judge is not None:
         return None
     formed = marking.form is not None and _whole(sample) and marking.form(sample.text, record.item.read(None))
     tokens = float("nan") if sample.n_tokens is None else float(sample.n_tokens)
-    return Answer(float(passes), float(formed), float(sample.gate is Reason.TRUNCATED), tokens, float(sample.n_chars))
+    return Answer(
+        float(passes or 0), float(formed), float(sample.gate is Reason.TRUNCATED), tokens, float(sample.n_chars)
+    )
 
 
 def mark(sample: Sample, marking: Marking) -> bool | None:
-    """Right, wrong, or None where the grader gave no verdict."""
+    """Right, wrong, or None without a verdict."""
+    if marking.judge is None:
+        return None
     if not _whole(sample):
         return False
     value = sample.scores.get(marking.judge)

@@ -36,7 +36,7 @@ def contest_job(
     """
     resolution = resolve(recipe)
     check_arms(recipe, resolution)
-    _check_grader(resolution)
+    _check_judges(resolution)
     code = run_job(recipe, folder, change=change, billed=billed, on_progress=on_progress, say=say)
     if code == 0:
         write_report(folder)
@@ -53,12 +53,14 @@ def write_report(path: Path) -> Json:
     return report
 
 
-def _check_grader(resolution: Resolution) -> None:
-    if len(resolution.judges) > 1 or not isinstance(resolution.judges[0][1], Grader):
+def _check_judges(resolution: Resolution) -> None:
+    graders = [spec for spec, judge, _ in resolution.judges if isinstance(judge, Grader)]
+    others = [spec.use for spec, judge, _ in resolution.judges if not isinstance(judge, Grader) and spec.use]
+    if len(graders) > 1 or others:
         given = ", ".join(spec.use or spec.confirm or "" for spec, _, _ in resolution.judges)
         raise UsageError(
-            f"eval: answers are marked by one grader, got {given}; name one with --judge, such as --judge number or "
-            "FILE.py:NAME"
+            f"eval: answers are marked by one grader, compared by one pairwise judge, or both; got {given}: name them "
+            "with --judge, such as --judge number or --judge pairwise-help --judge-model TARGET:MODEL"
         )
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from prefsmith.records import Json
 
+_NOTHING: Json = {"value": None, "interval": None}
+
 
 def render(report: Json, *, categories: bool = False) -> str:
     """One section a temperature: the arms, then what tells each two of them apart."""
-    lines = [
-        f"{report['items']['n']:,} items of {report['prompts']}, marked by {report['grader']} (right: at least "
-        f"{report['correct']:g}; cut-off and empty answers are wrong)"
-    ]
+    marked = (
+        f", marked by {report['grader']} (right: at least {report['correct']:g}; cut-off and empty answers are wrong)"
+        if report["grader"]
+        else ""
+    )
+    compared = f", compared by {report['judge']} in both orders" if report["judge"] else ""
+    lines = [f"{report['items']['n']:,} items of {report['prompts']}{marked}{compared}"]
     if report["items"]["incomplete"]:
         lines.append(f"{report['items']['incomplete']:,} of them are left out: something is still owed of them")
     for at in report["temperatures"]:
@@ -32,19 +38,23 @@ def _section(at: Json) -> Iterator[str]:
     yield ""
     formed = any(arm["form"] is not None for arm in at["arms"])
     head = ["arm", "answers", "right, %", "mean tokens", "cut off, %"]
+    marked = any(arm["pass"] is not None for arm in at["arms"])
     head[3:3] = ["right form, %", "right given the form, %"] if formed else []
     rows = []
     for arm in at["arms"]:
         row = [
             arm["arm"],
             f"{arm['n_answers']:,}",
-            _rate(arm["pass"]),
+            _rate(arm["pass"] or _NOTHING),
             _number(arm["mean_tokens"]),
             _rate(arm["cut_off"]),
         ]
         row[3:3] = [_rate(arm["form"]), _rate(arm["pass_given_form"])] if formed else []
         rows.append(row)
-    yield from table(head, rows)
+    yield from table(*((head, rows) if marked else ([*head[:2], *head[3:]], [[*r[:2], *r[3:]] for r in rows])))
+    if at["duels"]:
+        yield ""
+        yield from _duels(at["duels"])
     if not at["differences"]:
         return
     yield ""
@@ -58,6 +68,20 @@ def _section(at: Json) -> Iterator[str]:
         ]
         for d in at["differences"]
     ]
+    yield from table(head, rows)
+
+
+def _duels(duels: Sequence[Json]) -> Iterator[str]:
+    head = ["before the judge", "items", "win rate, % (a tie is half)", "won, tied, lost", "ties: orders disagree"]
+    rows = []
+    for d in duels:
+        n = Counter(d["outcomes"])
+        won, lost = n["won"] + n["won_unasked"], n["lost"] + n["lost_unasked"]
+        told = f"{won:,}, {n.total() - won - lost - n['without_verdict']:,}, {lost:,}"
+        if n["without_verdict"]:
+            told += f"; {n['without_verdict']:,} without a verdict"
+        name = f"{d['arm']} over {d['over']}"
+        rows.append([name, f"{d['n_items']:,}", _rate(d["win_rate"]), told, f"{n['orders_disagree']:,}"])
     yield from table(head, rows)
 
 

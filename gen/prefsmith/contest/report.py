@@ -16,7 +16,7 @@ from prefsmith.agreement.intervals import REPLICATES, Resamples, percentiles, re
 from prefsmith.agreement.votes import Reals
 from prefsmith.contest.arms import Arm, arms_of
 from prefsmith.contest.columns import Columns, Marking, columns_of
-from prefsmith.errors import UsageError
+from prefsmith.contest.duels import duels_of
 from prefsmith.folder import Folder
 from prefsmith.judging.graders import FORM
 from prefsmith.records import Json
@@ -29,13 +29,14 @@ _RATES = ("passed", "formed", "cut")
 def report_of(path: Path) -> Json:
     """Everything that the page tells, from what the folder holds now; works on a run that is still being written."""
     with Folder(path) as folder:
-        arms, marking = arms_of(folder.recipe, folder.view.plan.cells), marking_of(folder)
+        arms, marking = arms_of(folder.recipe, folder.view.plan), marking_of(folder)
         tables, n_incomplete = columns_of(folder.records(), arms, marking)
-        samplers = folder.samplers()
+        samplers, met = folder.samplers(), duels_of(folder, arms)
         return {
             "folder": str(path),
             "prompts": folder.recipe.prompts.path,
-            "grader": folder.view.plan.leaves[0].name,
+            "grader": None if marking.judge is None else folder.judges()[marking.judge],
+            "judge": None if (judge := folder.view.plan.confirm) is None else judge.name,
             "correct": marking.correct,
             "seed": folder.recipe.seed,
             "items": {"n": folder.view.selection.n_items, "incomplete": n_incomplete},
@@ -44,16 +45,14 @@ def report_of(path: Path) -> Json:
                 for arm in arms
             ],
             "bootstrap": {"replicates": REPLICATES, "seed": SEED, "of": "prompts"},
-            "temperatures": [_at(table, marking) for table in tables],
+            "temperatures": [{**_at(table, marking), "duels": duels} for table, duels in zip(tables, met, strict=True)],
         }
 
 
 def marking_of(folder: Folder) -> Marking:
-    """By the first judge, which must be a grader. Raises UsageError."""
-    leaf = folder.view.plan.leaves[0]
-    if leaf.role != "grader":
-        raise UsageError(f"eval: {leaf.name!r} is no grader; name one with --judge, such as --judge number")
-    return Marking(leaf.judge, folder.view.plan.rule.correct, FORM.get(leaf.name))
+    """By the grader, if there is one."""
+    leaf, correct = next(iter(folder.view.plan.leaves), None), folder.view.plan.rule.correct
+    return Marking(None, correct, None) if leaf is None else Marking(leaf.judge, correct, FORM.get(leaf.name))
 
 
 def _at(table: Columns, marking: Marking) -> Json:
@@ -63,17 +62,19 @@ def _at(table: Columns, marking: Marking) -> Json:
     place = {key: 1 + at for at, key in enumerate(columns)}
     draws = resampled(table.clusters(), [ones, *columns.values()], SEED)
     rates = _Rates(columns, place, draws, alone=n == draws.n_clusters)
-    formed = marking.form is not None
+    marked, formed = marking.judge is not None, marking.form is not None
     return {
         "temperature": table.temperature,
         "n_items": n,
         "n_prompts": draws.n_clusters,
         "left_out": table.n_left_out,
-        "arms": [_arm(table, i, rates, formed) for i in range(len(arms))],
+        "arms": [_arm(table, i, rates, marked, formed) for i in range(len(arms))],
         "differences": [
-            _difference(arms, rates, later, earlier, formed) for earlier, later in combinations(range(len(arms)), 2)
+            _difference(arms, rates, later, earlier, formed)
+            for earlier, later in combinations(range(len(arms)), 2)
+            if marked
         ],
-        "categories": _categories(table),
+        "categories": _categories(table) if marked else {},
     }
 
 
@@ -114,13 +115,13 @@ class _Rates:
         return self._draws.shares(self._place[name, arm], 0)
 
 
-def _arm(table: Columns, i: int, rates: _Rates, formed: bool) -> Json:
+def _arm(table: Columns, i: int, rates: _Rates, marked: bool, formed: bool) -> Json:
     tokens, chars = table.column("tokens", i), table.column("chars", i)
     return {
         "arm": table.arms[i].name,
         "n_answers": table.n_answers[i],
         "without_verdict": table.n_without[i],
-        "pass": rates.rate("passed", i),
+        "pass": rates.rate("passed", i) if marked else None,
         "form": rates.rate("formed", i) if formed else None,
         "pass_given_form": rates.given("passed", "formed", i) if formed else None,
         "cut_off": rates.rate("cut", i),

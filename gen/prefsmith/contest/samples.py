@@ -15,7 +15,7 @@ from prefsmith.records import Json
 
 def samples_of(folder: Folder) -> Iterator[Json]:
     """One row an item and temperature."""
-    arms, marking = arms_of(folder.recipe, folder.view.plan.cells), marking_of(folder)
+    arms, marking = arms_of(folder.recipe, folder.view.plan), marking_of(folder)
     for record in folder.records():
         for temperature in arms[0].samplers:
             yield {

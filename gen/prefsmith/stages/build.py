@@ -214,6 +214,15 @@ def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
 
 
 def _plan(recipe: Recipe, cells: Sequence[Cell], leaves: Sequence[Leaf]) -> Plan:
+    arms: tuple[tuple[int, ...], ...] = ()
+    if recipe.pair.strategy == "arms":
+        width = len(recipe.sample[0].temperature)
+        if len(cells) != width * len(recipe.sample):
+            raise UsageError(
+                "pair.strategy: `arms` needs rows of `sample:` that differ, each with one value of everything but the "
+                "same temperatures"
+            )
+        arms = tuple(tuple(c.sampler for c in cells[i : i + width]) for i in range(0, len(cells), width))
     return Plan(
         tuple(cells),
         tuple(leaf for leaf in leaves if leaf.role != "confirm"),
@@ -221,4 +230,5 @@ def _plan(recipe: Recipe, cells: Sequence[Cell], leaves: Sequence[Leaf]) -> Plan
         Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
         rule_of(recipe.pair, recipe.seed),
         recipe.seed,
+        arms,
     )

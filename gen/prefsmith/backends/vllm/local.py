@@ -86,8 +86,8 @@ def _folder(base: str, where: str) -> Path | None:
     if path.is_dir():
         if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
             raise UsageError(
-                f"{where}: {str(path)!r} is a LoRA adapter, not a model: declare it under adapters: of the endpoint and "
-                "write MODEL+ADAPTER, or merge it into its model"
+                f"{where}: {str(path)!r} is a LoRA adapter, not a model: declare it under adapters: of the endpoint "
+                "and write MODEL+ADAPTER, or merge it into its model"
             )
         if not (path / "config.json").is_file():
             raise UsageError(
