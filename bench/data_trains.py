@@ -33,9 +33,6 @@ from pairs import drawn_pairs, flipped, write_rows  # noqa: E402
 from plot import plot  # noqa: E402
 from subjects import SUBJECTS, Subject  # noqa: E402
 
-ARMS = ("flipped", "sft", "dpo")
-"""Behind the base, from the worst expected on: `eval` tells each arm's lead over those before it."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,7 +78,7 @@ class Lab:
     size: str
     seed: int
     folder: Path
-    base: tuple[Path, str]
+    base: tuple[Path, Path]
     cpu_s: dict[str, float] = field(default_factory=dict)
 
     def results(self) -> dict[str, Any]:
@@ -89,7 +86,7 @@ class Lab:
         sizes = self.subject.sizes[self.size]
         self.subject.write_prompts(self.folder, self.seed, sizes.train, sizes.held_out)
         summary = self.counted("prompts to pairs", self.pairs)
-        trained = {arm: self.counted(f"train {arm}", partial(self.trained, arm)) for arm in ARMS}
+        trained = {arm: self.counted(f"train {arm}", partial(self.trained, arm)) for arm in self.subject.arms}
         sets = self.subject.held_out
         reports = {name: self.counted(f"eval {name}", partial(self.evaluated, name)) for name in sets}
         return {"seed": self.seed, "run": summary, "trained": trained, "eval": reports, "cpu_s": self.cpu_s}
@@ -106,7 +103,7 @@ class Lab:
         """Run, export, draw; the two files that the trainers get."""
         sizes = self.subject.sizes[self.size]
         words = (
-            *("run", str(self.folder / "train.jsonl"), "--gen", self.subject.gen, *self.subject.sampling),
+            *("run", str(self.folder / "train.jsonl"), "--gen", f"embedded:{self.base[1]}", *self.subject.sampling),
             *("--judge", self.subject.judge, *self.subject.pairing, "--to", "trl", "--seed", str(self.seed)),
         )
         summary = prefsmith(self.folder, "run", *words)
@@ -121,7 +118,16 @@ class Lab:
         told = out / "trained.json"
         if not told.exists():
             command = (
-                *(sys.executable, str(TRAIN), "--model", str(self.base[0]), "--out", str(out)),
+                *(
+                    sys.executable,
+                    str(TRAIN),
+                    "--model",
+                    str(self.base[0]),
+                    "--gguf",
+                    str(self.base[1]),
+                    "--out",
+                    str(out),
+                ),
                 *("--pairs", str(self.folder / ("flipped.jsonl" if arm == "flipped" else "pairs.jsonl"))),
                 *("--method", "sft" if arm == "sft" else "dpo", "--seed", str(self.seed)),
                 *("--lr", str(sizes.lr), "--epochs", str(sizes.epochs), "--batch", str(sizes.batch)),
@@ -132,10 +138,10 @@ class Lab:
         return dict(json.loads(told.read_text(encoding="utf-8")))
 
     def evaluated(self, name: str) -> dict[str, Any]:
-        models = {"base": self.base[1], **{arm: f"embedded:{self.folder / arm / 'tuned.gguf'}" for arm in ARMS}}
+        models = {"base": self.base[1], **{arm: self.folder / arm / "tuned.gguf" for arm in self.subject.arms}}
         words = (
-            *("eval", str(self.folder / f"{name}.jsonl"), "--temps", "0,1", "--n", str(self.subject.held_out[name])),
-            *(word for arm, model in models.items() for word in ("--arm", f"{arm}={model}")),
+            *("eval", str(self.folder / f"{name}.jsonl"), "--n", str(self.subject.held_out[name])),
+            *(word for arm, model in models.items() for word in ("--arm", f"{arm}=embedded:{model}")),
             *("--judge", self.subject.judge, *self.subject.answering, "--seed", str(self.seed)),
         )
         return prefsmith(self.folder, f"eval-{name}", *words)

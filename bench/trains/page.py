@@ -17,7 +17,7 @@ CLAIMS = (
     ("dpo", "sft", "DPO beats SFT on the chosen side"),
 )
 ARMS = {"base": "untuned", "flipped": "control", "sft": "SFT on chosen", "dpo": "DPO"}
-SETS = {"new": "templates that the pairs have not", "known": "other texts of the pairs' templates"}
+SETS = {"new": "other texts, of templates that no pair has", "known": "other texts, of the pairs' templates"}
 
 
 def page(results: Results) -> str:
@@ -80,7 +80,10 @@ def _temperatures(results: Results, name: str) -> list[float]:
 def _claims(results: Results, name: str, at: int, seeds: Sequence[int]) -> Iterator[str]:
     yield f"| claim | {' | '.join(f'seed {s}' for s in seeds)} | |"
     yield "|---|" + "---|" * (len(seeds) + 1)
+    arms = [arm["arm"] for arm in results["seeds"][0]["eval"][name]["temperatures"][at]["arms"]]
     for arm, over, words in CLAIMS:
+        if arm not in arms or over not in arms:
+            continue
         found = differences(results, name, at, arm, over)
         n_up, n_down = sum(d["interval"][0] > 0 for d in found), sum(d["interval"][1] < 0 for d in found)
         told = f"in {n_up} of {len(found)}" + (f"; the other way round in {n_down}" if n_down else "")
@@ -92,7 +95,8 @@ def _arms(results: Results, name: str, at: int) -> Iterator[str]:
     form = " right form | right given the form |" if formed else ""
     yield f"| % , by seed | right |{form} cut off | mean tokens | mean characters |"
     yield "|---|" + "---|" * (form.count("|") + 4)
-    for i, arm in enumerate(ARMS):
+    for i, first in enumerate(results["seeds"][0]["eval"][name]["temperatures"][at]["arms"]):
+        arm = first["arm"]
         of = [one["eval"][name]["temperatures"][at]["arms"][i] for one in results["seeds"]]
         rates = ["pass", *(["form", "pass_given_form"] if formed else []), "cut_off"]
         cells = [" / ".join(f"{100 * o[rate]['value']:.1f}" for o in of) for rate in rates]

@@ -37,15 +37,16 @@ def _panel(reports: list[dict[str, Any]], x: float, width: float, high: float) -
     for tick in range(0, round(high * 100) + 1, 10):
         yield _line(x, y(tick / 100), x + width, y(tick / 100), "#e4e4e4", 1)
         yield _text(x - 5, y(tick / 100) + 4, str(tick), "end")
-    for i, (arm, words) in enumerate(ARMS.items()):
-        middle = x + (i + 0.5) * width / len(ARMS)
+    arms = [arm["arm"] for arm in reports[0]["arms"]]
+    for i, arm in enumerate(arms):
+        middle = x + (i + 0.5) * width / len(arms)
         for k, report in enumerate(reports):
             of = report["arms"][i]["pass"]
             at = middle + (k - (len(reports) - 1) / 2) * 14
             low, top = (y(edge) for edge in of["interval"])
             yield _line(at, low, at, top, COLOURS[arm], 2)
             yield f'<circle cx="{at:.1f}" cy="{y(of["value"]):.1f}" r="3.5" fill="{COLOURS[arm]}"/>'
-        yield _text(middle, HEIGHT - BOTTOM + 16, words, "middle")
+        yield _text(middle, HEIGHT - BOTTOM + 16, ARMS[arm], "middle")
 
 
 def _line(x: float, y: float, to_x: float, to_y: float, colour: str, thick: int) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import smollm2
 import toy
+import wishes
 from pairs import Row
 
 from prefsmith.judging.graders.demo import in_form
@@ -30,14 +32,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Subject:
-    """`base`: the folder for the trainers and the TARGET:MODEL for `eval`; `held_out`: set -> answers at T=1;
-    `kinds`: what half of the labels are turned in each of."""
+    """`base`: its folder for the trainers, and its GGUF; `arms`: what is trained; `held_out`: set -> answers at the
+    second temperature; `kinds`: of each row, what half of the labels are turned in each of."""
 
     name: str
     suffix: str
-    gen: str
     judge: str
-    base: Callable[[Path], tuple[Path, str]]
+    base: Callable[[Path], tuple[Path, Path]]
     write_prompts: Callable[[Path, int, int, int], None]
     kinds: Callable[[list[Row], Path], list[Hashable]]
     held_out: Mapping[str, int]
@@ -46,6 +47,7 @@ class Subject:
     answering: tuple[str, ...]
     pairing: tuple[str, ...]
     training: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ("flipped", "sft", "dpo")
 
 
 def _toy_kinds(rows: list[Row], folder: Path) -> list[Hashable]:
@@ -59,9 +61,8 @@ def _toy_kinds(rows: list[Row], folder: Path) -> list[Hashable]:
 TINY = Subject(
     name="tiny",
     suffix="",
-    gen="embedded:tiny",
     judge="demo",
-    base=lambda _: (ROOT / "tests/data/tiny", "embedded:tiny"),
+    base=lambda _: (ROOT / "tests/data/tiny", ROOT / "gen/prefsmith/data/tiny.gguf"),
     write_prompts=toy.write_prompts,
     kinds=_toy_kinds,
     held_out={"new": 4, "known": 1},
@@ -70,7 +71,34 @@ TINY = Subject(
         "small": Sizes(train=350, pairs=256, held_out=300, lr=1e-3, epochs=2),
     },
     sampling=("--temps", "0.3,0.7,1.0,1.3", "--n", "2", "--max-tokens", "44"),
-    answering=("--max-tokens", "44"),
+    answering=("--temps", "0,1", "--max-tokens", "44"),
     pairing=("--strategy", "correct_incorrect"),
 )
-SUBJECTS: dict[str, Subject] = {"tiny": TINY}
+BRIEF = replace(
+    TINY,
+    name="tiny-brief",
+    suffix="-brief",
+    held_out={"new": 4},
+    sampling=(*TINY.sampling, "--system", "Answer briefly."),
+    arms=("sft", "dpo"),
+)
+"""Pairs sampled under a system prompt that the trained model never sees: both sides of a pair share a habit, answers
+without their work, which imitation copies and a comparison does not."""
+SMOLLM2 = Subject(
+    name="smollm2",
+    suffix="-smollm2",
+    judge="constraints",
+    base=smollm2.made,
+    write_prompts=wishes.write_prompts,
+    kinds=lambda rows, _: [row["category"] for row in rows],
+    held_out={"new": 2, "known": 2},
+    sizes={
+        "full": Sizes(train=240, pairs=200, held_out=104, lr=5e-4, epochs=1, batch=8),
+        "small": Sizes(train=96, pairs=64, held_out=64, lr=5e-4, epochs=1, batch=8),
+    },
+    sampling=("--temps", "0.2,0.6,0.8,1.0", "--n", "1", "--max-tokens", "64"),
+    answering=("--temps", "0,0.7", "--max-tokens", "64"),
+    pairing=("--min-chosen", "1"),
+    training=("--lora", "16", "18"),
+)
+SUBJECTS = {subject.name: subject for subject in (TINY, BRIEF, SMOLLM2)}

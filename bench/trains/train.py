@@ -12,16 +12,13 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tiny"))
 MAX_LENGTH = 512
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
 
 def arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,6 +57,9 @@ def trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    torch.manual_seed(args.seed)
+    if args.lora:
+        adapted(model, *args.lora)
     rows = [json.loads(line) for line in args.pairs.read_text(encoding="utf-8").split("\n") if line]
     began = time.process_time()
     if args.method == "dpo":
@@ -75,6 +75,7 @@ def trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
             model=model, args=SFTConfig(**arguments(args)), train_dataset=chosen, processing_class=tokenizer
         )
     done = trainer.train()
+    merged(model)
     return model, {
         "method": args.method,
         "pairs": len(rows),
@@ -82,6 +83,7 @@ def trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         "beta": args.beta if args.method == "dpo" else None,
         "epochs": args.epochs,
         "batch": args.batch,
+        "lora": args.lora,
         "seed": args.seed,
         "steps": done.global_step,
         "loss": done.training_loss,
@@ -89,21 +91,51 @@ def trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def saved(model: Any, base: Path, out: Path) -> None:
-    """The folder in fp16 with the base's tokenizer beside it, and the GGUF of the same numbers."""
-    from gguf_file import write_gguf
+def adapted(model: Any, rank: int, n_blocks: int) -> None:
+    """LoRA (Hu et al., 2106.09685) on all matrices of the upper blocks, everything else frozen: W + 2 B A, B zero at
+    the start, as peft's `lora_alpha = 2 r`."""
+    import torch
+    from torch.nn.utils import parametrize
 
-    model.half().save_pretrained(out)
-    for name in TOKENIZER:
-        if (base / name).exists():
-            shutil.copy(base / name, out / name)
-    write_gguf(out, out / "tuned.gguf", name=out.name, licence="apache-2.0")
+    class Low(torch.nn.Module):
+        def __init__(self, rows: int, columns: int) -> None:
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.randn(rank, columns) / columns**0.5)
+            self.b = torch.nn.Parameter(torch.zeros(rows, rank))
+
+        def forward(self, weight: Any) -> Any:
+            return weight + 2 * self.b @ self.a
+
+    model.requires_grad_(False)
+    for block in model.model.layers[-n_blocks:]:
+        for part in [m for m in block.modules() if isinstance(m, torch.nn.Linear)]:
+            parametrize.register_parametrization(part, "weight", Low(*part.weight.shape))
+
+
+def merged(model: Any) -> None:
+    from torch.nn.utils import parametrize
+
+    for part in model.modules():
+        if parametrize.is_parametrized(part):
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+
+
+def written(model: Any, base: Path, gguf: Path, out: Path) -> None:
+    """One GGUF, like the base's, small enough to be read as it is or in eight bits."""
+    from gguf_like import write_like
+
+    weights = model.state_dict()
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    write_like(
+        gguf, lambda name: weights[name].float().numpy(), config, out / "tuned.gguf", q8=config["hidden_size"] > 256
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model", type=Path, required=True, help="the base's folder in transformers' form")
+    add("--gguf", type=Path, required=True, help="the base as GGUF, whose header the tuned one gets")
     add("--pairs", type=Path, required=True)
     add("--method", choices=("dpo", "sft"), required=True)
     add("--out", type=Path, required=True)
@@ -111,11 +143,12 @@ def main() -> None:
     add("--lr", type=float, default=5e-4)
     add("--epochs", type=int, default=1)
     add("--batch", type=int, default=32)
+    add("--lora", type=int, nargs=2, metavar=("RANK", "BLOCKS"), help="train low ranks of the upper blocks only")
     add("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     model, told = trained(args)
-    saved(model, args.model, args.out)
+    written(model, args.model, args.gguf, args.out)
     shutil.rmtree(args.out / "checkpoints", ignore_errors=True)
     names = ("torch", "trl", "transformers", "datasets", "gguf")
     print(json.dumps({**told, "cpu_s": time.process_time(), "versions": {n: version(n) for n in names}}))

@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
-MODULES = ("data_trains", "page", "pairs", "plot", "subjects", "toy", "tasks", "words")
+MODULES = (
+    "data_trains",
+    "gguf_like",
+    "page",
+    "pairs",
+    "plot",
+    "smollm2",
+    "subjects",
+    "tasks",
+    "toy",
+    "wishes",
+    "words",
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +70,36 @@ def test_the_control_turns_half_of_the_labels_of_each_kind(bench: Any) -> None:
     kept = Counter(a["category"] for a, b in zip(rows, out, strict=True) if a == b)
     assert all(abs(turned[c] - kept[c]) <= 1 for c in kept) and len(kept) == 5
     assert all({a["chosen"], a["rejected"]} == {b["chosen"], b["rejected"]} for a, b in zip(rows, out, strict=True))
+
+
+def test_wishes_hold_out_topics_and_conditions(bench: Any, tmp_path: Path) -> None:
+    wishes = bench("wishes")
+    wishes.write_prompts(tmp_path, 0, 240, 104)
+    topics = {
+        name: {row["id"].partition("-")[2] for row in read(tmp_path / f"{name}.jsonl")}
+        for name in ("train", "new", "known")
+    }
+    kinds = {name: {row["category"] for row in read(tmp_path / f"{name}.jsonl")} for name in topics}
+    assert not topics["train"] & (topics["new"] | topics["known"])
+    assert kinds["train"] == kinds["known"] and not kinds["train"] & kinds["new"]
+    from prefsmith.judging.graders.constraints import prepare_constraints
+
+    for _, check in (*wishes.TRAINED.values(), *wishes.HELD_OUT.values()):
+        assert prepare_constraints({"check": check})("Some words, said twice.").value is not None
+
+
+@pytest.mark.trainers
+def test_the_base_written_as_a_tuned_model_is_the_shipped_file(bench: Any, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    root = BENCH.parent
+    weights = load_file(root / "tests/data/tiny/model.safetensors")
+    config = json.loads((root / "tests/data/tiny/config.json").read_text())
+    shipped = root / "gen/prefsmith/data/tiny.gguf"
+    bench("gguf_like").write_like(
+        shipped, lambda name: weights[name].astype("float32"), config, tmp_path / "again.gguf", q8=False
+    )
+    assert (tmp_path / "again.gguf").read_bytes() == shipped.read_bytes()
 
 
 @pytest.mark.trainers

@@ -209,6 +209,18 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_asked(
     assert not logged(tmp_path)
 
 
+def test_summary_tells_a_contest_and_verify_finds_it_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = [GOOD, {"confirm": "pairwise-help", "model": "farm:judge"}]
+    report = evaluated(tmp_path, contest(tmp_path, 10, judge=judge))
+    capsys.readouterr()
+    assert main(["summary", str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(report))
+    assert main(["summary", str(tmp_path / "out"), "--show", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "two − one" in shown and shown.count(" · temperature 0") == 2
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
 def test_a_run_that_is_no_contest_is_told_by_summary(tmp_path: Path) -> None:
     grid = {"model": "farm:a", "temperature": [0, 1], "top_p": [0.5, 1]}
     assert main(["run", contest(tmp_path, 4, sample=grid), "-o", str(tmp_path / "out"), "--quiet"]) == 0

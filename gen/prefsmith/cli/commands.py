@@ -110,9 +110,7 @@ def eval(args: Namespace) -> int:
             on_progress=None if args.quiet else line.update,
             say=line.say,
         )
-    if args.json or not (args.quiet or code in _INTERRUPTED):
-        _print_contest(args, folder)
-    return code
+    return _finish(args, folder, code)
 
 
 def _print_contest(args: Namespace, folder: Path) -> None:
@@ -181,6 +179,11 @@ def _finish(args: Namespace, folder: Path, code: int) -> int:
 
 
 def _print_summary(args: Namespace, folder: Path) -> None:
+    from prefsmith.folder import last_recipe
+
+    if last_recipe(folder).pair.strategy == "arms":
+        _print_contest(args, folder)
+        return
     from prefsmith.page import render
     from prefsmith.summary import summary_of
 
