@@ -78,6 +78,22 @@ def test_a_contest_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
         assert len(after["differences"]) == 3
 
 
+def test_an_unlucky_contest_ends_in_the_report_of_a_lucky_one(tmp_path: Path) -> None:
+    judge = [GOOD, {"confirm": "pairwise-help", "model": "jury:judge"}]
+    reports = []
+    for name, luck in (("calm", ()), ("rough", (0.5, 0.3))):
+        folder = tmp_path / name
+        folder.mkdir()
+        for faults in luck:
+            fakes = {who: {"script": {"faults": faults}} for who in ("farm", "jury")}
+            path = contest(folder, 40, judge=judge, endpoints=fakes, attempts=1)
+            assert main(["eval", path, "-o", str(folder / "out"), "--quiet"]) == 5
+        calm = {who: {"script": {}} for who in ("farm", "jury")}
+        report = evaluated(folder, contest(folder, 40, judge=judge, endpoints=calm))
+        reports.append({key: report[key] for key in ("arms", "items", "temperatures")})
+    assert reports[0] == reports[1]
+
+
 def test_a_contest_with_answers_owed_leaves_their_items_out_and_writes_no_files(tmp_path: Path) -> None:
     path = contest(tmp_path, 40, attempts=1, endpoints={"farm": {"script": {"faults": 0.3}}})
     assert main(["eval", path, "-o", str(tmp_path / "out"), "--quiet"]) == 5
