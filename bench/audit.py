@@ -41,6 +41,12 @@ def entries(log: Path) -> list[Entry]:
     return out
 
 
+def mean_in_flight(log: Sequence[Entry], kind: str) -> float:
+    """Of requests of one kind, from the first one's start to the last one's end."""
+    of = [e for e in log if e.kind == kind]
+    return sum(e.latency_s for e in of) / (max(e.t + e.latency_s for e in of) - min(e.t for e in of))
+
+
 def waits_s(log: Sequence[Entry], heavy: frozenset[int], window: int) -> tuple[float, float]:
     """Mean seconds that samples waited to be let in, (heavy, light) prompts.
 

@@ -17,6 +17,8 @@ from measure import Row
 SLOTS = 64
 LATENCY_S = 0.25
 """At 64 slots 256 requests a second, which the slowest client here can keep up with."""
+TIMEOUT_S = 3.0
+"""Of the faulty server, twelve times a mean answer: what hangs holds its slot for so long."""
 USD_IN, USD_OUT = 1.0, 4.0
 PRICES = f"""\
 [farm]
@@ -96,8 +98,8 @@ def faults(farm: Farm, sizes: Any) -> list[Row]:
     rows = []
     for who in (OURS, PEER):
         goal = who == OURS
-        plain = farm.ran(who, sizes.fault_prompts, SLOTS, latency_s=LATENCY_S, timeout_s=5.0)
-        ran = farm.ran(who, sizes.fault_prompts, SLOTS, latency_s=LATENCY_S, timeout_s=5.0, faults=3)
+        plain = farm.ran(who, sizes.fault_prompts, SLOTS, latency_s=LATENCY_S, timeout_s=TIMEOUT_S)
+        ran = farm.ran(who, sizes.fault_prompts, SLOTS, latency_s=LATENCY_S, timeout_s=TIMEOUT_S, faults=3)
         what = f"faults, {_named(who)}"
         n_faults = sum(ran.stats["faults"].values())
         beyond = ran.stats["n_requests"] - ran.needed - n_faults

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from prefsmith.judging.parse import READ_VERSION, read_choice, read_score, without_reasoning
 from prefsmith.judging.show import column, conversation, defused, fenced
 from prefsmith.judging.verdicts import Step
-from prefsmith.ledger.ids import digest, digest_of, draw
+from prefsmith.ledger.ids import begun, digest, draw
 from prefsmith.outcomes import Judged
 from prefsmith.records import Generated, Item, Json, Message, Request, Sampling, canonical
 from prefsmith.text import fill
@@ -31,11 +32,14 @@ _NONE_GIVEN = "(none given)"
 
 
 class _Shown(NamedTuple):
-    """What all questions about one item share: the prompt text around the candidates, everything else filled in."""
+    """What all questions about one item share: the prompt text around the candidates, everything else filled in.
+
+    `mark`: the digest of the fence, begun; the candidates are to come.
+    """
 
     item: Item
     pieces: tuple[str, ...]
-    raw: bytes
+    mark: blake2b
     n_broken: int
 
 
@@ -125,10 +129,11 @@ class ModelJudge:
             raise ValueError(f"a {self.kind} judge is shown {len(shown)} candidate(s), not {len(candidates)}")
         if not self._latest or self._latest[0].item is not item:
             self._latest[:] = [self._shown(item)]
-        _, pieces, raw, n_broken = self._latest[0]
+        _, pieces, begins, n_broken = self._latest[0]
         # Of the texts as they came, so that the mark depends on nothing that is done to them below.
-        said = b'["%b",%b,%b]' % (self.text_hash.encode(), raw, canonical(list(candidates)))
-        mark = digest_of("fence", said).hex()[:16]
+        hashed = begins.copy()
+        hashed.update(canonical(list(candidates)) + b"]")
+        mark = hashed.hexdigest()[:16]
         titles = ("ANSWER",) if self.kind == "rubric" else tuple(f"ANSWER {label}" for label in self.labels)
         fences: dict[str, str] = {}
         for name, title, candidate in zip(shown, titles, candidates, strict=False):
@@ -150,7 +155,8 @@ class ModelJudge:
         # The template is cut at its candidates before anything is filled in: braces of users are no fields.
         cut = re.split(rf"\{{({'|'.join(SHOWN[self.kind])})\}}", self.prompt)
         pieces = tuple(part if i % 2 else fill(part, values) for i, part in enumerate(cut))
-        return _Shown(item, pieces, canonical(raw), n_broken)
+        mark = begun("fence", b'["%b",%b,' % (self.text_hash.encode(), canonical(raw)))
+        return _Shown(item, pieces, mark, n_broken)
 
     def _repair_turns(self, previous: Generated) -> tuple[Message, Message]:
         """The unreadable reply without its reasoning, and the format once more."""

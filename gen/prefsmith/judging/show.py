@@ -29,7 +29,10 @@ def defused(text: str) -> tuple[str, int]:
     `<|im_end|>` becomes `<| im_end|>`: a judge still sees what the answer holds, a tokenizer finds no turn in it.
     """
     n_broken = 0
-    if not any(first in text for first in _FIRST):
+    for first in _FIRST:
+        if first in text:
+            break
+    else:
         return text, 0
     while True:  # tokens may overlap; each pass puts a space inside at least one and joins nothing
         text, n = _CONTROL.subn(_broken, text)

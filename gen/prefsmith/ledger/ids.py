@@ -15,12 +15,12 @@ SIZE = 16
 
 
 def digest(kind: str, value: Json) -> bytes:
-    return digest_of(kind, canonical(value))
+    return begun(kind, canonical(value)).digest()
 
 
-def digest_of(kind: str, body: bytes) -> bytes:
-    """`digest` of a value whose canonical JSON is at hand."""
-    return blake2b(body, digest_size=SIZE, person=kind.encode()).digest()
+def begun(kind: str, body: bytes) -> blake2b:
+    """A digest whose value's canonical JSON begins so: what goes on differently from here is hashed from its copies."""
+    return blake2b(body, digest_size=SIZE, person=kind.encode())
 
 
 def text_hash(body: bytes) -> bytes:

@@ -25,6 +25,8 @@ from prefsmith.records import Json, canonical
 SCHEMA_VERSION = 1
 NAME = "ledger.db"
 _CHECKPOINT_WAIT_MS = 1_000
+_RUN_CACHE_KIB, _LOOK_CACHE_KIB = 1_000, 8_000
+"""Of a connection. A run goes by the order of its prompts: a larger one only fills up. A look has use for it."""
 NO_READS_ID = 1
 """The reads row of judges that read nothing of the item: one for all items."""
 
@@ -74,7 +76,7 @@ class Ledger:
         with ExitStack() as undo:
             undo.callback(lock.close)
             with translated(path):
-                db = _connect(f"file:{_quoted(path)}?mode=rwc")
+                db = _connect(f"file:{_quoted(path)}?mode=rwc", _RUN_CACHE_KIB)
                 undo.callback(db.close)
                 _prepare(db, path)
                 ledger = cls(folder, db, lock)
@@ -101,7 +103,7 @@ class Ledger:
 
     def reader(self) -> sqlite3.Connection:
         """Another connection that sees what has been committed."""
-        return _connect(f"file:{_quoted(self.folder / NAME)}?mode=ro")
+        return _connect(f"file:{_quoted(self.folder / NAME)}?mode=ro", _RUN_CACHE_KIB)
 
     def close(self) -> None:
         if self._lock is not None:
@@ -204,10 +206,10 @@ def _quoted(path: Path) -> str:
     return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _connect(uri: str) -> sqlite3.Connection:
+def _connect(uri: str, cache_kib: int = _LOOK_CACHE_KIB) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30, cached_statements=64)
     try:
-        db.execute("PRAGMA cache_size = -8000")
+        db.execute(f"PRAGMA cache_size = -{cache_kib}")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # what cannot be opened is told here
     except BaseException:
         db.close()

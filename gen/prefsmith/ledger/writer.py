@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,7 +56,7 @@ class Rows:
     call: list[_Row] = field(default_factory=list)
     completion: list[_Row] = field(default_factory=list)
     verdict: list[_Row] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     spans: list[_Row] = field(default_factory=list)
     """(view, first, last) of finished lines that replace the spans in `merged`."""
     merged: list[_Row] = field(default_factory=list)

@@ -28,6 +28,8 @@ class Block:
     def __init__(self, now: float, *, gentle: bool) -> None:
         """`gentle`: also the very start is a ramp, in which a server can tell its limits before they are passed."""
         self.until = now
+        self.free = not gentle
+        """Nothing holds requests back, until the next refusal."""
         self.since: float | None = None
         """The first refusal since a usable answer."""
         self.capped_s: float | None = None
@@ -38,6 +40,7 @@ class Block:
         if now < self.until:
             return self.until - now
         if now - self._from >= RAMP_S and not held.storm:
+            self.free = True
             return 0.0
         if held.storm:
             # 1, 2, 4, … out after 0, 1, 2, … seconds: refusals are quick, and answers may take minutes.
@@ -48,6 +51,7 @@ class Block:
 
     def refused(self, now: float, retry_after_s: float | None, first: bool) -> None:
         """`first`: of its moment; the others only lengthen the wait, if they say so."""
+        self.free = False
         self.since = now if self.since is None else self.since
         asked_s = retry_after_s if retry_after_s is not None and retry_after_s > 0 else None
         if asked_s is not None:
@@ -59,11 +63,10 @@ class Block:
 
     def hold(self, until: float) -> None:
         if until > self.until:
+            self.free = False
             self.until = self._from = until
 
     def ended(self, now: float) -> None:
         """It works again: the line moves off from here."""
+        self.free = False
         self._from = max(now, self.until)
-
-    def answered(self) -> None:
-        self.since = None

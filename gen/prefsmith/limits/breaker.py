@@ -35,7 +35,8 @@ class Breaker:
         """The first failure since a success."""
         self._results: deque[tuple[float, bool]] = deque(maxlen=N_WINDOW)
         self._n_in_a_row = 0
-        self._epoch = 0
+        self.epoch = 0
+        """Raised each time it trips."""
         self._n_tries = 0
         self._tried_at = 0.0
         self._probing = False
@@ -49,11 +50,11 @@ class Breaker:
     def sent(self) -> int:
         """Returns the epoch, to be told when it is back. While the endpoint is down the request is the probe."""
         self._probing = self.down
-        return self._epoch
+        return self.epoch
 
     def back(self, now: float, ok: bool, epoch: int) -> None:
         """What was sent before the breaker tripped says nothing of how the endpoint is now."""
-        if epoch != self._epoch:
+        if epoch != self.epoch:
             return
         if ok:
             self.failing_since, self._n_in_a_row = None, 0
@@ -70,7 +71,7 @@ class Breaker:
             self._tried_at = now
         elif not ok and self._trips(now, self.failing_since):
             self.down = True
-            self._epoch += 1
+            self.epoch += 1
             self._n_tries, self._tried_at = 0, now
 
     def _trips(self, now: float, since: float | None) -> bool:

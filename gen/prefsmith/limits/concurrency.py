@@ -55,7 +55,8 @@ class Concurrency:
         """Returns the request's number, to be told when it is back."""
         self.n_in_flight += 1
         self.n_out += 1
-        self._peak = max(self._peak, self.n_in_flight)
+        if self.n_in_flight > self._peak:
+            self._peak = self.n_in_flight
         self._n_sent += 1
         return self._n_sent - 1
 
@@ -69,9 +70,11 @@ class Concurrency:
         """Whether the server takes new work: the request was sent after the last episode began."""
         fresh = number >= self._episode
         if fresh:
-            self._n_accepted = max(1, self._n_accepted)
             self._before = None
-            self._proven = max(self._proven, self.n_in_flight - max(1, self.n_in_flight // 8))
+            if self._n_accepted < 1:
+                self._n_accepted = 1
+            if self.n_in_flight > self._proven:
+                self._proven = max(self._proven, self.n_in_flight - max(1, self.n_in_flight // 8))
         self.failed(number)
         if number >= self._look:
             self._n_clean += 1

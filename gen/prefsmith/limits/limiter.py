@@ -75,8 +75,9 @@ class Limiter:
         self.pace = 1.0
         """The share of `rpm` to use: less than 1 while the server refuses even what it should allow."""
         self._told = False
-        self._recent: deque[bool] = deque(maxlen=N_RECENT)
-        self._n_recent = 0
+        self._n_results = 0
+        self._refusals: deque[int] = deque()
+        """Those among the last `N_RECENT` results, by their number."""
         self._paced_at = -inf
         self._learnt_at = now
         self.n_ok = self.n_429 = self.n_503 = self.n_failed = self.n_episodes = 0
@@ -87,6 +88,8 @@ class Limiter:
         held = self._concurrency
         if held.n_in_flight >= held.limit:
             return inf
+        if self._block.free and self._bucket is None and not self._breaker.down:
+            return 0.0  # nothing limits it: asked for every request
         waits_s = (
             self._breaker.wait_s(now),
             self._block.wait_s(now, held),
@@ -97,7 +100,8 @@ class Limiter:
     def sent(self, now: float, n_tokens: float) -> Ticket:
         if self._bucket is not None:
             self._bucket.take(now, n_tokens)
-        return Ticket(n_tokens, self._concurrency.sent(), self._breaker.sent())
+        breaker = self._breaker
+        return Ticket(n_tokens, self._concurrency.sent(), breaker.sent() if breaker.down else breaker.epoch)
 
     def back(
         self,
@@ -112,14 +116,14 @@ class Limiter:
         """`n_tokens`: what it cost, when known. A refusal costs none; of a failure that is not known."""
         if quota is not None:
             self._learn(now, quota)
-        was_down, was_storm = self.down, self._concurrency.storm
+        was_down, was_storm = self._breaker.down, self._concurrency.storm
         self._breaker.back(now, outcome is not Outcome.FAILED, ticket.epoch)
-        self._count(outcome)
+        self._n_results += 1
         match outcome:
             case Outcome.OK | Outcome.REFUSED:
                 self.n_ok += 1
                 if self._concurrency.answered(now, ticket.number):
-                    self._block.answered()
+                    self._block.since = None
             case Outcome.LIMITED | Outcome.OVERLOADED:
                 self._refused(now, ticket, outcome, retry_after_s)
             case Outcome.FAILED:
@@ -127,7 +131,7 @@ class Limiter:
                 self._concurrency.failed(ticket.number)
             case _:
                 assert_never(outcome)
-        if (was_down and not self.down) or (was_storm and not self._concurrency.storm):
+        if (was_down and not self._breaker.down) or (was_storm and not self._concurrency.storm):
             self._block.ended(now)
         if self._bucket is not None:
             free = outcome in (Outcome.REFUSED, Outcome.LIMITED, Outcome.OVERLOADED)
@@ -184,8 +188,11 @@ class Limiter:
     def _refused(self, now: float, ticket: Ticket, outcome: Outcome, retry_after_s: float | None) -> None:
         self.n_429 += outcome is Outcome.LIMITED
         self.n_503 += outcome is Outcome.OVERLOADED
+        self._refusals.append(self._n_results)
+        while self._refusals[0] <= self._n_results - N_RECENT:
+            self._refusals.popleft()
         silent = not self._told and not (retry_after_s is not None and retry_after_s > 0)
-        if silent and self._n_recent <= max(N_STRAY, STRAY_SHARE * len(self._recent)):
+        if silent and len(self._refusals) <= max(N_STRAY, STRAY_SHARE * min(N_RECENT, self._n_results)):
             self._concurrency.failed(ticket.number)
             return
         # A server that tells its quotas refuses for the rate, not for the number in flight.
@@ -195,13 +202,6 @@ class Limiter:
         if first and not cut and not self._concurrency.storm:
             self._slow_down(now)
         self._block.refused(now, retry_after_s, first)
-
-    def _count(self, outcome: Outcome) -> None:
-        refused = outcome in (Outcome.LIMITED, Outcome.OVERLOADED)
-        if len(self._recent) == N_RECENT:
-            self._n_recent -= self._recent[0]
-        self._recent.append(refused)
-        self._n_recent += refused
 
     def _slow_down(self, now: float) -> None:
         """One refusal is chance; a second within half a minute says that requests travel so unevenly, or others take

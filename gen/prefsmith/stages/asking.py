@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from prefsmith.ledger.ids import base_seed
 from prefsmith.ledger.known import Known, Work
 from prefsmith.records import Message, Prompt, Request
 from prefsmith.stages.calls import Asked, Sampled
+
+_judges_seed = lru_cache(maxsize=1024)(base_seed)
+"""The same for all questions of a judge about a prompt, which come one after the other."""
 
 
 def request(call: Sampled | Asked, work: Work, known: Known, run_seed: int) -> Request:
@@ -24,7 +29,7 @@ def request(call: Sampled | Asked, work: Work, known: Known, run_seed: int) -> R
         )
     assert call.leaf.asks is not None
     # Not the run's seed: it is no part of a judge's key, and one key must ask one thing.
-    seed = base_seed(0, work.hash, call.leaf.hash)
+    seed = _judges_seed(0, work.hash, call.leaf.hash)
     return call.leaf.asks.ask(call.item, [known.text(t) for t in call.shown], seed, call.step, call.previous)
 
 

@@ -84,10 +84,10 @@ class Desk:
         assert call.leaf.asks is not None
         generated = reply.choices[0]
         result = call.leaf.asks.read(generated)
-        call_id, tried = self._ledger.take_id("call"), known.tried.get(call.key, [])
+        call_id, key, tried, final = self._ledger.take_id("call"), call.key, list[Tried](), True
         if result.reason is not None:
-            tried = [*tried, Tried(call.step, result.reason, generated)]
-        final = result.reason is None or next_step([(Step(t.step), t.reason) for t in tried]) is None
+            tried = [*known.tried.get(key, ()), Tried(call.step, result.reason, generated)]
+            final = next_step([(Step(t.step), t.reason) for t in tried]) is None
         self._call(
             rows, call_id, work, call, None, "ok", result.reason, sent, reply=reply, generated=generated,
             reads=self._reads(rows, known, call.reads),
@@ -97,10 +97,10 @@ class Desk:
 
         def landed() -> Sequence[Judged]:
             if tried:
-                known.tried[call.key] = tried
+                known.tried[key] = tried
             if not final:
                 return ()
-            known.verdicts[call.key] = result
+            known.verdicts[key] = result
             return (result,)
 
         return landed

@@ -43,9 +43,11 @@ def asks(leaf: Leaf, texts: Sequence[int]) -> bool:
 
 def asked(leaf: Leaf, item: Item, reads: bytes, shown: tuple[int, ...], known: Known) -> Asked:
     """The next step for a verdict: the first question, or what follows a reply that could not be read."""
-    tried = known.tried.get((leaf.judge, reads, shown, 0), ())
+    tried = known.tried.get((leaf.judge, reads, shown, 0))
+    if not tried:
+        return Asked(leaf, item, reads, shown, Step.ASK, None)
     step = next_step([(Step(t.step), t.reason) for t in tried]) or Step.ASK
-    return Asked(leaf, item, reads, shown, step, tried[-1].reply if tried else None)
+    return Asked(leaf, item, reads, shown, step, tried[-1].reply)
 
 
 def lacks(leaf: Leaf, item: Item) -> bool:
