@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from prefsmith.gates import gated
 from prefsmith.ledger.known import Known, OpenItem, Work
-from prefsmith.outcomes import Key, Pair, Score
+from prefsmith.outcomes import Key, Pair
 from prefsmith.reasons import Reason
 from prefsmith.stages import confirm, grid, rivals, score
-from prefsmith.stages.calls import Call, Leaf, Plan
+from prefsmith.stages.calls import Call, Plan
 
 
 class Settled(NamedTuple):
@@ -30,6 +30,8 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     """The calls of the first stage that lacks any; none when the prompt is complete."""
     if sampling := grid.missing(plan, known):
         return [*sampling] if plan.samples else []
+    if plan.arms:
+        return rivals.missing(plan, work.items, gates_of(plan, work, known), known)
     alive = alive_in(plan, gates_of(plan, work, known))
     texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
     pairless: Sequence[OpenItem] = work.items
@@ -37,8 +39,8 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     for leaf in plan.leaves:
         if missing := score.missing(leaf, pairless, texts, known):
             return missing
-        if plan.arms or (leaf is plan.leaves[-1] and plan.confirm is None):
-            continue  # nobody asks what became of it
+        if leaf is plan.leaves[-1] and plan.confirm is None:
+            break  # nobody asks what became of it
         still: list[OpenItem] = []
         for item in pairless:
             verdicts = score.verdicts_of(leaf, item, texts, known) or {}
@@ -48,11 +50,7 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
             else:
                 found.append((item, result))
         pairless = still
-    if plan.confirm is None:
-        return []
-    if plan.arms:
-        found = [(item, rivals.pairs(plan, gates_of(plan, work, known), known)) for item in work.items]
-    return confirm.missing(plan.confirm, found, known)
+    return confirm.missing(plan.confirm, found, known) if plan.confirm else []
 
 
 def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | None]) -> dict[int, Settled]:
@@ -61,8 +59,7 @@ def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | No
     if grid.is_open(plan, known):
         return {item.id: Settled((), Reason.INCOMPLETE, {}) for item in work.items}
     if plan.arms:
-        met = rivals.pairs(plan, gates, known)
-        return {item.id: _contested(plan, item, alive, met, known) for item in work.items}
+        return {item.id: Settled(*rivals.settled(plan, item, gates, known)) for item in work.items}
     return {item.id: _settled(plan, item, alive, known) for item in work.items}
 
 
@@ -79,33 +76,6 @@ def alive_in(plan: Plan, gates: Mapping[Key, Reason | None]) -> list[Key]:
     return [k for k in plan.keys if k in gates and gates[k] is None]
 
 
-def _contested(plan: Plan, item: OpenItem, alive: Sequence[Key], met: tuple[Pair, ...], known: Known) -> Settled:
-    """The grader's scores of every answer; the pairs are the later arms' answers that the judge prefers."""
-    scores: dict[Key, dict[int, float | Reason]] = {}
-    texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
-    for leaf in plan.leaves:
-        verdicts = score.verdicts_of(leaf, item, texts, known)
-        if verdicts is None:
-            return Settled((), Reason.INCOMPLETE, scores)
-        _enter(scores, leaf, verdicts, known)
-    if plan.confirm is None:
-        return Settled((), Reason.TIE, scores)
-    if confirm.missing(plan.confirm, [(item, met)], known):
-        return Settled((), Reason.INCOMPLETE, scores)
-    won = (p for p in met if confirm.confirmed(plan.confirm, item, p, known))
-    kept = tuple(p._replace(confirmed=True) for p in won)
-    return Settled(kept, None if kept else Reason.NOT_CONFIRMED, scores)
-
-
-def _enter(
-    scores: dict[Key, dict[int, float | Reason]], leaf: Leaf, verdicts: Mapping[int, Score], known: Known
-) -> None:
-    """Also of completions that stay out as identical: they have the verdict of their text."""
-    for k, c in known.completions.items():
-        if (v := verdicts.get(c.text)) is not None:
-            scores.setdefault(k, {})[leaf.judge] = v.reason or v.value or 0.0
-
-
 def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> Settled:
     texts = tuple(dict.fromkeys(known.completions[k].text for k in alive))
     scores: dict[Key, dict[int, float | Reason]] = {}
@@ -115,7 +85,10 @@ def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], known: Known) -> 
         verdicts = score.verdicts_of(leaf, item, texts, known)
         if verdicts is None:
             return Settled((), Reason.INCOMPLETE, scores)
-        _enter(scores, leaf, verdicts, known)
+        # Also of completions that stay out as identical: they have the verdict of their text.
+        for k, c in known.completions.items():
+            if (v := verdicts.get(c.text)) is not None:
+                scores.setdefault(k, {})[leaf.judge] = v.reason or v.value or 0.0
         result = score.paired(plan, leaf, item, alive, known, verdicts)
         if not isinstance(result, Reason):
             chosen = result

@@ -1,16 +1,53 @@
-"""The pairs of a contest: each arm's answer beside the first arm's, at the same temperature and index.
+"""The stages of a contest: every answer is graded, then each arm's answer meets the first arm's of the same temperature
+and index before a judge, in both orders.
 
-Scores decide nothing here, and neither does the order of arrival.
+Pairs are made of arms here; scores decide nothing about them, and neither does the order of arrival.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from prefsmith.ledger.known import Known
+from prefsmith.ledger.known import Known, OpenItem
 from prefsmith.outcomes import Key, Pair
 from prefsmith.reasons import Reason
-from prefsmith.stages.calls import Plan
+from prefsmith.stages import confirm, score
+from prefsmith.stages.calls import Call, Plan
+
+Gated = Mapping[Key, Reason | None]
+Scores = dict[Key, dict[int, float | Reason]]
+
+
+def missing(plan: Plan, items: Sequence[OpenItem], gates: Gated, known: Known) -> list[Call]:
+    """The calls of the first of these stages that lacks any; the sampling is complete."""
+    for leaf in plan.leaves:
+        if calls := score.missing(leaf, items, texts_of(plan, gates, known), known):
+            return calls
+    if plan.confirm is None:
+        return []
+    met = pairs(plan, gates, known)
+    return confirm.missing(plan.confirm, [(item, met) for item in items], known)
+
+
+def settled(plan: Plan, item: OpenItem, gates: Gated, known: Known) -> tuple[tuple[Pair, ...], Reason | None, Scores]:
+    """The pairs whose later arm won in both orders, or why there are none, and the grader's score of every answer."""
+    scores: Scores = {}
+    for leaf in plan.leaves:
+        verdicts = score.verdicts_of(leaf, item, texts_of(plan, gates, known), known)
+        if verdicts is None:
+            return (), Reason.INCOMPLETE, scores
+        # Also of completions that stay out as identical: they have the verdict of their text.
+        for key, completion in known.completions.items():
+            if (v := verdicts.get(completion.text)) is not None:
+                scores.setdefault(key, {})[leaf.judge] = v.reason or v.value or 0.0
+    if plan.confirm is None:
+        return (), Reason.TIE, scores
+    met = pairs(plan, gates, known)
+    if confirm.missing(plan.confirm, [(item, met)], known):
+        return (), Reason.INCOMPLETE, scores
+    won = (pair for pair in met if confirm.confirmed(plan.confirm, item, pair, known))
+    kept = tuple(pair._replace(confirmed=True) for pair in won)
+    return kept, None if kept else Reason.NOT_CONFIRMED, scores
 
 
 def meetings(plan: Plan) -> Iterator[tuple[int, int, Key, Key]]:
@@ -21,17 +58,22 @@ def meetings(plan: Plan) -> Iterator[tuple[int, int, Key, Key]]:
                 yield arm, place, (other, i), (first, i)
 
 
-def whole(gates: Mapping[Key, Reason | None], key: Key) -> bool:
+def pairs(plan: Plan, gates: Gated, known: Known) -> tuple[Pair, ...]:
+    """Those that a judge can be asked about: two whole answers that differ. `chosen` is the later arm's."""
+    at = known.completions
+    return tuple(
+        Pair(mine, theirs, 0.0, 0.0, 0, "arms")
+        for _, _, mine, theirs in meetings(plan)
+        if whole(gates, mine) and whole(gates, theirs) and at[mine].text != at[theirs].text
+    )
+
+
+def whole(gates: Gated, key: Key) -> bool:
     """It is there, and no gate holds it back but that it says what another one says."""
     return key in gates and gates[key] in (None, Reason.IDENTICAL)
 
 
-def pairs(plan: Plan, gates: Mapping[Key, Reason | None], known: Known) -> tuple[Pair, ...]:
-    """Those that a judge can be asked about: two whole answers that differ. `chosen` is the later arm's."""
-    return tuple(
-        Pair(mine, theirs, 0.0, 0.0, 0, "arms")
-        for _, _, mine, theirs in meetings(plan)
-        if whole(gates, mine)
-        and whole(gates, theirs)
-        and known.completions[mine].text != known.completions[theirs].text
-    )
+def texts_of(plan: Plan, gates: Gated, known: Known) -> tuple[int, ...]:
+    """Of the completions that passed, by cell and index."""
+    passed = (key for key in plan.keys if key in gates and gates[key] is None)
+    return tuple(dict.fromkeys(known.completions[key].text for key in passed))
