@@ -15,18 +15,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from answers import prompt_of
 from measure import hwm_mb
 
 import prefsmith.job as job
 from prefsmith.explain import explain
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
+from prefsmith.judging.leaf import ModelJudge
 from prefsmith.ledger.ingest import ingest
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.verify import verify
 from prefsmith.recheck import verify_folder
 from prefsmith.recipe import Recipe
-from prefsmith.records import Message, Request, Sampling
+from prefsmith.records import Item, Prompt, Reply, Request, Sampling
 from prefsmith.sources import CONTROL_TOKENS, open_source
 from prefsmith.stages.build import resolve
 from prefsmith.summary import summary_of
@@ -42,9 +44,9 @@ def run(recipe: Recipe, folder: Path, _: str) -> Counted:
     return {}
 
 
-def plan(recipe: Recipe, folder: Path, n_probe: str) -> Counted:
-    """`prefsmith plan --probe N`."""
-    planned = job.plan_job(recipe, folder, n_probe=int(n_probe), say=lambda text: print(text, file=sys.stderr))
+def plan(recipe: Recipe, folder: Path, n_tried: str) -> Counted:
+    """`prefsmith plan --try N`."""
+    planned = job.plan_job(recipe, folder, n_tried=int(n_tried), say=lambda text: print(text, file=sys.stderr))
     if planned["exit"]:
         raise SystemExit(planned["exit"])
     return {"planned": planned}
@@ -67,21 +69,48 @@ def export(recipe: Recipe, folder: Path, _: str) -> Counted:
 
 
 def fake(recipe: Recipe, folder: Path, n: str) -> Counted:
-    """The scripted backend alone: as many sampling requests as `n` prompts have, one after the other."""
+    """The scripted backend alone: as many requests as `n` prompts have, 64 at a time, judge calls about the very texts
+    that it gave. Only sending is counted, and not what makes the requests."""
     del folder
-    backend = next(iter(resolve(recipe).lanes.values())).make()[0].backend
-    sample = recipe.sample[0]
+    resolution = resolve(recipe)
+    backend = next(iter(resolution.lanes.values())).make()[0].backend
+    sample, judge = recipe.sample[0], resolution.judges[0][1]
+    spent_s = 0.0
+
+    async def answered(requests: list[Request]) -> list[Reply]:
+        nonlocal spent_s
+        waiting, replies = iter(enumerate(requests)), dict[int, Reply]()
+
+        async def work() -> None:
+            for i, one in waiting:
+                replies[i] = await backend.send(one)
+
+        started_s = time.thread_time()
+        await asyncio.gather(*(work() for _ in range(64)))
+        spent_s += time.thread_time() - started_s
+        return [replies[i] for i in range(len(requests))]
 
     async def ask_all() -> None:
         await backend.open([], 0)
-        for i in range(int(n)):
-            messages: tuple[Message, ...] = ({"role": "user", "content": f"{i} " + "x" * 90},)
-            for t in sample.temperature:
-                await backend.send(Request("fake", messages, Sampling(temperature=t), sample.n, i))
+        for first in range(0, int(n), 500):
+            items = [
+                Item(Prompt(({"role": "user", "content": prompt_of(i)},)), str(i))
+                for i in range(first, min(int(n), first + 500))
+            ]
+            requests = [
+                Request("fake", item.prompt.messages, Sampling(temperature=t), sample.n, i)
+                for i, item in enumerate(items)
+                for t in sample.temperature
+            ]
+            replies = await answered(requests)
+            if isinstance(judge, ModelJudge):
+                n_each = len(sample.temperature)
+                about = [(items[i // n_each], c.message["content"]) for i, r in enumerate(replies) for c in r.choices]
+                await answered([judge.ask(item, [text or ""], i) for i, (item, text) in enumerate(about)])
         await backend.close()
 
     asyncio.run(ask_all())
-    return {"n": int(n)}
+    return {"n": int(n), "cpu_s": spent_s}
 
 
 def check(recipe: Recipe, folder: Path, _: str) -> Counted:

@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from served import serving
 
 from prefsmith.backends.look import Door, look
 from prefsmith.cli import main
@@ -239,7 +240,7 @@ def test_what_run_would_refuse_is_a_problem_of_the_recipe(told: Callable[..., tu
     words = ("p.jsonl", "--gen", "scripted:x", "--n", "2", "--judge", "rubrik-help", "--judge-model", "scripted:j")
     code, said = told(*words)
     assert code == 2
-    assert "problem  recipe: judge: there is no grader or judge 'rubrik-help'" in said
+    assert "problem  recipe: --judge --judge-model: judge.0.use: there is no grader or judge 'rubrik-help'" in said
     (tmp_path / "mine.toml").write_text("[openai.models]\na = {}\n")
     code, said = told("--prices", "mine.toml")
     assert code == 2
@@ -299,3 +300,24 @@ def test_the_recipe_comes_before_a_server_and_a_server_before_this_machine() -> 
     assert exit_code_of(found(0, 0)) == 0
     assert exit_code_of(found(0, 6, 5)) == 5
     assert exit_code_of(found(6, 5, 2, 0)) == 2
+
+
+def test_a_model_is_asked_what_it_can_do_only_when_the_user_says_so(
+    told: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "prices.toml").write_text("[farm]\nmodels.qwen = {input = 1.0, output = 2.0}\n")
+    with serving(refuses=["seed"], ignores=["n"]) as model:
+        words = ("--gen", "farm:qwen", "--endpoint", f"farm={model.url}", "--prices", "prices.toml")
+        code, said = told(*words)
+        assert code == 0 and model.probes == [] and "asked what it can do" not in said
+        code, said = told(*words, "--probe")
+        assert code == 0 and model.bodies == [] and len(model.probes) == 2, "one refused, one answered"
+    assert "ok       endpoint farm: qwen was asked what it can do, for <$0.0001: n: one choice a request" in said
+    assert "seed: refused" in said
+
+
+def test_a_model_that_cannot_be_asked_is_5(told: Callable[..., tuple[int, str]]) -> None:
+    with serving(statuses=[500]) as model:
+        code, said = told("--gen", "farm:qwen", "--endpoint", f"farm={model.url}", "--probe")
+    assert code == 5
+    assert "problem  endpoint farm: qwen cannot be asked what it can do: HTTP 500" in said

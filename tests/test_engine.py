@@ -89,7 +89,7 @@ def test_a_call_that_used_its_attempts_is_owed_and_the_next_run_completes(tmp_pa
     watched = Watched()
     assert watched.run(tmp_path, recipe(tmp_path, farm={"faults": 0.5}, attempts=1)) == 5
     n_owed = watched.progress.n_owed
-    assert n_owed > 0 and f"{n_owed} calls are still owed" in watched.said[-1]
+    assert n_owed > 0 and f"still owed: {n_owed} calls, " in watched.said[-1]
     with Folder(tmp_path / "out") as folder:
         reasons = Counter(record.reason for record in folder.records())
     assert reasons[Reason.INCOMPLETE] > 0

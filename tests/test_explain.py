@@ -1,6 +1,7 @@
 """`explain`: every name of a prompt, why each call ran, and rows found by index."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,15 @@ def test_every_call_says_which_session_and_recipe_asked_it_and_what_was_new(tmp_
     calls = explain(folder, "line:1")["calls"]
     told = [(c["session"], c["recipe"], c["stage"], c["why"]) for c in calls]
     assert told[0] == (1, 1, "sample", "the first sampler of this prompt")
-    assert (2, 2, "sample", "more of sampler 1") in told
-    assert (2, 2, "sample", "new sampler 2: against sampler 1, system None -> Be brief.") in told
-    assert (2, 2, "sample", "new sampler 3: against sampler 2, temperature 0.5 -> 0.9") in told
+    assert (2, 2, "sample", "more of this sampler") in told
+    assert (2, 2, "sample", "a new sampler: against fake:m, temperature 0.5, system None -> Be brief.") in told
+    brief = "fake:m, system Be brief., temperature 0.5"
+    assert (2, 2, "sample", f"a new sampler: against {brief}, temperature 0.5 -> 0.9") in told
     judged = [why for session, _, stage, why in told if stage == "judge" and session == 3]
-    assert judged[0] == "the first judge of this prompt" and set(judged[1:]) == {"more of judge 2"}
-    assert (4, 4, "judge", "new judge 3: against judge 2, model j -> other") in told
-    assert [c["unit"]["idx"] for c in calls if c["stage"] == "sample"][:2] == [[0, 1], [2]]
+    assert judged[0] == "the first judge of this prompt" and set(judged[1:]) == {"more of this judge"}
+    assert (4, 4, "judge", "a new judge: against rubric (fake:j), model j -> other") in told
+    assert [c["about"] for c in calls if c["stage"] == "sample"][:2] == [["#0", "#1"], ["#2"]]
+    assert calls[-1]["by"] == "rubric-help (fake:other)" and calls[-1]["about"][0].startswith("fake:m, ")
     assert all("VERDICT" in c["reply"]["message"]["content"] for c in calls if c["stage"] == "judge")
 
 
@@ -150,3 +153,28 @@ def test_a_life_reads_rows_by_index_and_scans_no_table_that_grows(done: Path) ->
     assert any("call_prompt" in step for step in plans)
     scans = {step.split()[1] for step in plans if step.startswith("SCAN")}
     assert scans <= {"json_each", "sampler", "judge"}, plans
+
+
+def test_times_are_utc_and_samplers_judges_and_completions_have_names(tmp_path: Path) -> None:
+    rubric = {"use": "rubric-help", "model": "fake:j"}
+    sample = {"model": "fake:m", "temperature": [0.5, 1.0], "n": 2}
+    run(recipe(tmp_path, ROWS, judge=[rubric], sample=sample), tmp_path / "run")
+    found = explain(tmp_path / "run", "line:1")
+    names = [c["completion"] for c in found["completions"]]
+    assert names == [f"fake:m, temperature {t} #{i}" for t in (0.5, 1.0) for i in (0, 1)]
+    (pair,) = found["items"][0]["pairs"]
+    assert {pair["chosen"], pair["rejected"]} <= set(names) and pair["judge"] == "rubric-help (fake:j)"
+    for call in found["calls"]:
+        began = datetime.fromisoformat(call["session_began"])
+        assert call["session_began"].endswith("Z") and began <= datetime.fromisoformat(call["sent"])
+        assert abs((datetime.now(UTC) - began).total_seconds()) < 600
+    judged = [call["about"] for call in found["calls"] if call["stage"] == "judge"]
+    assert sorted(judged) == [[name] for name in sorted(names)]
+
+
+def test_samplers_that_share_a_name_are_told_apart(tmp_path: Path) -> None:
+    for cap in (50, 60):
+        run(recipe(tmp_path, ROWS, sample={"model": "fake:m", "n": 2, "max_tokens": cap}), tmp_path / "run")
+    calls = explain(tmp_path / "run", "line:1")["calls"]
+    assert [c["by"] for c in calls] == [f"fake:m, temperature 1.0 [sampler {i}]" for i in (1, 2)]
+    assert calls[1]["why"].endswith("max_tokens 50 -> 60")

@@ -84,8 +84,9 @@ def test_other_prompts_in_the_same_folder_need_a_word(tmp_path: Path) -> None:
 
 def test_going_on_says_what_differs_and_nothing_when_nothing_does(tmp_path: Path) -> None:
     assert ran(tmp_path, recipe(tmp_path)) == []
-    assert ran(tmp_path, recipe(tmp_path)) == [f"going on in {tmp_path / 'out'}"]
-    (said,) = ran(tmp_path, recipe(tmp_path, pair={"min_margin": 0.5}, seed=0, window=9))
+    same = [f"going on in {tmp_path / 'out'}", "nothing was asked: everything was here"]
+    assert ran(tmp_path, recipe(tmp_path)) == same
+    said, _ = ran(tmp_path, recipe(tmp_path, pair={"min_margin": 0.5}, seed=0, window=9))
     assert "pair.min_margin 0.0 -> 0.5" in said and "window 512 -> 9" in said and "seed" not in said
 
 
@@ -150,3 +151,29 @@ def test_a_prompt_that_appears_under_two_mappings_is_read_as_each_says(tmp_path:
     ran(tmp_path, recipe(tmp_path, prompts={"path": path, "prompt": "alt"}))
     with Folder(tmp_path / "out") as folder:
         assert [r.item.prompt.messages[-1]["content"] for r in folder.records()] == [f"other {i}" for i in range(4)]
+
+
+@pytest.mark.parametrize("more", [{"judge": ["number"]}, {"prompts": {"path": "empty.jsonl"}}])
+def test_a_refused_run_leaves_no_folder_that_it_made(
+    more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.jsonl").write_text("{broken\n")
+    what = recipe(tmp_path, **({"prompts": {"path": str(tmp_path / "bare.jsonl")}} | more))
+    Path("bare.jsonl").write_text('{"question": "Say it."}\n')
+    with pytest.raises(UsageError):
+        run_job(what, Path("runs/a"), say=lambda _: None)
+    assert not Path("runs").exists()
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("kept")
+    with pytest.raises(UsageError):
+        run_job(what, Path("mine"), say=lambda _: None)
+    assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_refused_run_leaves_the_folder_of_an_earlier_one(tmp_path: Path) -> None:
+    ran(tmp_path, recipe(tmp_path))
+    n = rows(tmp_path, "SELECT count(*) FROM completion")
+    with pytest.raises(UsageError):
+        run_job(recipe(tmp_path, judge=["constraints"]), tmp_path / "out", say=lambda _: None)
+    assert rows(tmp_path, "SELECT count(*) FROM completion") == n != [(0,)]

@@ -269,6 +269,22 @@ def test_a_provider_that_never_answered_is_given_up_soon_and_one_that_did_is_wai
     run(test)
 
 
+def test_each_member_of_a_pool_that_is_given_up_says_why_itself_failed() -> None:
+    async def test() -> None:
+        it = lane(8, n=2, down_after_s=0.1)
+        why = {line: CallFailed(Reason.CONNECTION, f"no connection to {line.backend.endpoint}") for line in it.lines}
+        for i in range(60):
+            push(it, f"p{i}")
+        for one in [await taken(it) for _ in range(16)]:
+            it.back(one, Outcome.FAILED, error=why[one.line])
+        await asyncio.sleep(0.15)
+        while it.stopped is None:
+            it.back(one := await taken(it), Outcome.FAILED, error=why[one.line])
+        assert all(line.stopped is why[line] for line in it.lines)
+
+    run(test)
+
+
 def test_an_endpoint_that_came_back_gets_work_again() -> None:
     async def test() -> None:
         it, seen = lane(8), list[Taken[str]]()

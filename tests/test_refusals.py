@@ -143,7 +143,7 @@ def test_with_every_endpoint_gone_no_further_prompt_is_opened(tmp_path: Path) ->
 
     said: list[str] = []
     assert directed(tmp_path, recipe(tmp_path, 5000, window=8), refuse, said) == 5
-    assert "items were not begun" in said[-1] and len(logged(tmp_path)) <= 8
+    assert "; not begun: " in said[-1] and len(logged(tmp_path)) <= 8
 
 
 class Server(ThreadingHTTPServer):

@@ -7,6 +7,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from served import serving
 
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
@@ -215,3 +216,68 @@ def test_the_files_that_were_written_are_named(tmp_path: Path) -> None:
     files = summary_of(tmp_path / "moved")["files"]
     assert [f["format"] for f in files] == ["trl", "parquet"]
     assert all(Path(f["path"]).is_relative_to(tmp_path / "moved") and Path(f["path"]).is_file() for f in files)
+
+
+def test_an_unfinished_run_says_so_far_and_how_to_go_on_and_leaves_no_file_without_a_row(tmp_path: Path) -> None:
+    none = recipe(tmp_path, rows(20), judge=[RUBRIC], budget={"tokens": 1000})
+    assert run_job(none, tmp_path / "run", say=lambda _: None) == 3
+    page = render(summary_of(tmp_path / "run"))
+    assert "(0 of 20 items so far: " in page and "not finished: 20 items of 20 to go" in page
+    assert "next: the run's own command goes on where it stopped with a larger budget" in page
+    assert not (tmp_path / "run" / "export").exists() and "verify" not in page and "warning" not in page
+    some = recipe(tmp_path, rows(20), judge=[RUBRIC], budget={"tokens": 40_000}, window=4)
+    assert run_job(some, tmp_path / "run", say=lambda _: None) == 3
+    counted = summary_of(tmp_path / "run")
+    assert 0 < (n := counted["n_pairs"]) == counted["files"][0]["n_rows"] and counted["exit"] == 3
+    n_open = counted["items"]["without"]["incomplete"]
+    assert f"({20 - n_open} of 20 items so far: " in render(counted) and f"trl, {n} row" in render(counted)
+    run(recipe(tmp_path, rows(20), judge=[RUBRIC]), tmp_path / "run")
+    page = render(summary_of(tmp_path / "run"))
+    assert "so far" not in page and page.endswith(f"next: prefsmith verify {tmp_path / 'run'}")
+
+
+def test_a_file_of_no_row_is_not_advised_for_training(tmp_path: Path) -> None:
+    run(recipe(tmp_path, rows(5), judge=[{"use": "contains", "text": "quality="}]), tmp_path / "run")
+    page = render(summary_of(tmp_path / "run"))
+    assert "0 rows: nothing to train on" in page and page.endswith("line:1 shows what came of a prompt")
+
+
+def test_runs_that_asked_nothing_are_told_and_cost_no_time(tmp_path: Path) -> None:
+    given, said = recipe(tmp_path, rows(3)), list[str]()
+    run(given, tmp_path / "run")
+    before = summary_of(tmp_path / "run")["cost"]["seconds"]
+    assert run_job(given, tmp_path / "run", say=said.append) == 0
+    assert said[-1] == "nothing was asked: everything was here"
+    assert summary_of(tmp_path / "run")["cost"]["seconds"] == before
+    other = recipe(tmp_path, rows(3), judge=[{"use": "contains", "text": "quality=1"}])
+    assert run_job(other, tmp_path / "run", say=said.append) == 0
+    assert said[-1] == "nothing was asked: everything was here; 18 graded anew"
+
+
+def test_servers_are_named_by_their_address_with_what_each_did(tmp_path: Path) -> None:
+    with serving(statuses=[429, 500, 500]) as one, serving() as other:
+        farm = {"urls": [one.url, other.url], "limits": {"concurrency": 2}}
+        given = recipe(tmp_path, rows(12), endpoints={"fake": farm}, probe=False)
+        run(given, tmp_path / "run")
+        n_one, n_other = len(one.bodies), len(other.bodies)
+    told = {e["url"]: e for e in summary_of(tmp_path / "run")["endpoints"]}
+    first, second = told[one.url], told[other.url]
+    assert (first["n_calls"], first["n_429"], first["failed"]) == (n_one - 1, 1, {"server_error": 2})
+    assert (second["n_calls"], second["n_429"], second["failed"]) == (n_other, 0, {})
+    sql = "SELECT sum(n_prompt_tokens) FROM call WHERE endpoint = 'fake/1'"
+    assert asked(tmp_path / "run", sql) == [(second["n_prompt_tokens"],)]
+    page = render(summary_of(tmp_path / "run"))
+    assert f"{one.url}: {n_one - 1} calls, " in page and "2 failed (2 server_error), 1 × 429 (told to wait)" in page
+    assert "fake/0" not in page
+
+
+def test_members_that_share_an_address_are_told_apart_by_the_names_of_their_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "sk-aaaa")
+    monkeypatch.setenv("B_KEY", "sk-bbbb")
+    with serving() as server:
+        farm = {"urls": server.url, "key_env": ["A_KEY", "B_KEY"], "limits": {"concurrency": 2}}
+        run(recipe(tmp_path, rows(12), endpoints={"fake": farm}, probe=False), tmp_path / "run")
+        page = render(summary_of(tmp_path / "run"))
+        assert f"{server.url} (A_KEY): " in page and f"{server.url} (B_KEY): " in page and "sk-" not in page

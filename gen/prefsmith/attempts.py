@@ -33,6 +33,8 @@ STRAY_S: Final = 0.5
 PROBED_S: Final = 2.0
 """A call that failed while its endpoint was down goes to the back for so long: it may be what brings it down."""
 
+_OK: Final = Outcome.OK
+
 
 @dataclass(slots=True)
 class Job:
@@ -95,7 +97,7 @@ class Attempts:
     async def carry_out(self, lane: Lane[Job], taken: Taken[Job]) -> Landed | Again | None:
         """What is to be done after the commit, or Again, or None for a call that is given up in this session."""
         job, line = taken.job, taken.line
-        asked = self._asked(job)
+        asked = self._asked(job) if job.asked is None else job.asked
         job.asked = None
         t_sent, started = time.time(), time.monotonic()
         try:
@@ -119,7 +121,7 @@ class Attempts:
         job, rows, usage = taken.job, self.rows(), reply.usage
         work, known, n_new = job.prompt.work, job.prompt.known, usage.n_completion_tokens or 0
         n_tokens = None if usage.n_prompt_tokens is None else usage.n_prompt_tokens + n_new
-        lane.back(taken, Outcome.OK, n_tokens=n_tokens, quota=reply.quota)
+        lane.back(taken, _OK, n_tokens=n_tokens, quota=reply.quota)
         if taken.line.limiter.tpm is not None:
             self._estimate.observe(_sampler(job.call), usage, len(reply.choices))
         if self.purse is not None:

@@ -1,6 +1,7 @@
 """What a run needs, looked at before it is needed: this machine, the packages, each server of a recipe.
 
-Nothing is asked of a model, nothing is written, and no finding holds a key. It tells; it repairs nothing.
+Nothing is asked of a model unless the user says so, nothing is written, and no finding holds a key. It tells; it
+repairs nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
@@ -22,10 +23,11 @@ from typing import Final, NamedTuple
 from prefsmith.backends import resolve as resolve_model
 from prefsmith.backends.embedded import check_cpu
 from prefsmith.backends.look import Door, Sight, look
+from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.backends.targets import OPENAI
 from prefsmith.endpoints import Endpoint, listed
 from prefsmith.errors import CallFailed, MachineError, PrefsmithError, ProviderError, UsageError, did_you_mean
-from prefsmith.prices import PriceTable
+from prefsmith.prices import PriceTable, cost_nanousd, dollars
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.stages.build import resolve
@@ -60,15 +62,20 @@ class Finding(NamedTuple):
         return {"what": self.what, "level": self.level.value, "told": self.told, "todo": self.todo}
 
 
-def examine(recipe: Recipe, folder: Path) -> list[Finding]:
-    """Everything that there is to say, problems or not."""
+def examine(
+    recipe: Recipe, folder: Path, told: Callable[[UsageError], str] = str, *, asks: bool = False
+) -> list[Finding]:
+    """Everything that there is to say, problems or not. `told`: an error of the recipe with its line; `asks`: each
+    model of a server is asked what it can do, as a run does before its work."""
     models = _models(recipe)
     found = [_python(), _packages(), *_vllm(), _cpu("embedded" in models), _disk(folder), *_gpus()]
     servers = {name: e for name, e in recipe.endpoints.items() if e.script is None}
     if "openai" in models and "openai" not in recipe.endpoints:
         servers["openai"] = OPENAI
-    found += asyncio.run(_servers(servers, models))
-    return [*found, *_recipe(recipe, any(f.exit_code == UsageError.exit_code for f in found))]
+    found += asyncio.run(_servers(servers, models, told))
+    if asks and not any(f.exit_code for f in found):
+        found += asyncio.run(_abilities(servers, models, recipe))
+    return [*found, *_recipe(recipe, any(f.exit_code == UsageError.exit_code for f in found), told)]
 
 
 def exit_code_of(findings: list[Finding]) -> int:
@@ -181,21 +188,23 @@ def _ran(command: list[str], limit_s: float) -> subprocess.CompletedProcess[str]
     return done
 
 
-async def _servers(servers: Mapping[str, Endpoint], models: Mapping[str, list[str]]) -> list[Finding]:
-    found = await asyncio.gather(*(_server(name, e, models.get(name, [])) for name, e in servers.items()))
+async def _servers(
+    servers: Mapping[str, Endpoint], models: Mapping[str, list[str]], told: Callable[[UsageError], str]
+) -> list[Finding]:
+    found = await asyncio.gather(*(_server(name, e, models.get(name, []), told) for name, e in servers.items()))
     return list(chain.from_iterable(found))
 
 
-async def _server(name: str, endpoint: Endpoint, models: list[str]) -> list[Finding]:
+async def _server(name: str, endpoint: Endpoint, models: list[str], told: Callable[[UsageError], str]) -> list[Finding]:
     what = f"endpoint {name}"
     try:
         resolve_model(f"{name}:{(models or ['any'])[0]}", {name: endpoint})
     except UsageError as error:
-        return [_problem(what, UsageError, str(error))]
+        return [_problem(what, UsageError, told(error))]
     variables = [] if endpoint.key_env is None else listed(endpoint.key_env)
     key = os.environ[variables[0]].strip() if variables else None
-    told = f"the key is taken from {' and '.join(variables)}, which is set" if variables else "no key is sent"
-    found = [_ok(what, told)]
+    key_told = f"the key is taken from {' and '.join(variables)}, which is set" if variables else "no key is sent"
+    found = [_ok(what, key_told)]
     for url in endpoint.urls:
         door = Door(url.rstrip("/").removesuffix("/chat/completions"), key, variables[0] if variables else None)
         where = f"{what} {door.url}" if len(endpoint.urls) > 1 else what
@@ -230,7 +239,31 @@ def _seen(what: str, door: Door, endpoint: Endpoint, sight: Sight, models: list[
             yield _problem(what, UsageError, told if len(told) <= 1000 else told[:999] + "…")
 
 
-def _recipe(recipe: Recipe, wrong: bool) -> Iterator[Finding]:
+async def _abilities(servers: Mapping[str, Endpoint], models: Mapping[str, list[str]], recipe: Recipe) -> list[Finding]:
+    table = PriceTable.load(recipe.prices)
+    asked = [(name, model, e) for name, e in servers.items() if e.vllm is None for model in models.get(name, [])]
+    return list(await asyncio.gather(*(_able(name, model, e, table) for name, model, e in asked)))
+
+
+async def _able(name: str, model: str, endpoint: Endpoint, table: PriceTable) -> Finding:
+    """What the first member of a pool says that its model can do."""
+    what = f"endpoint {name}"
+    backend = resolve_model(f"{name}:{model}", {name: endpoint}).make()[0].backend
+    assert isinstance(backend, OpenAICompatible)
+    try:
+        await backend.open((), 0)
+        can, usage = await backend.probe(model)
+    except CallFailed as failed:
+        return _problem(what, ProviderError, f"{model} cannot be asked what it can do: {failed.detail}")
+    finally:
+        await backend.close()
+    price = table.price_of(name, model)
+    cost = None if price is None else cost_nanousd(price, usage)
+    paid = "at a price that is not known" if cost is None else f"for {dollars(cost)}"
+    return _ok(what, f"{model} was asked what it can do, {paid}: {can.told()}")
+
+
+def _recipe(recipe: Recipe, wrong: bool, told: Callable[[UsageError], str]) -> Iterator[Finding]:
     """What `run` would refuse; looked for only when nothing that was found already is the cause."""
     try:
         PriceTable.load(recipe.prices)
@@ -244,7 +277,7 @@ def _recipe(recipe: Recipe, wrong: bool) -> Iterator[Finding]:
     try:
         notes = resolve(recipe).notes
     except PrefsmithError as error:
-        yield _problem("recipe", type(error), str(error))
+        yield _problem("recipe", type(error), told(error) if isinstance(error, UsageError) else str(error))
         return
     yield from (_warning("recipe", note) for note in notes)
     yield _ok("recipe", "every model, judge and grader of it can be used")

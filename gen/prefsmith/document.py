@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import yaml
 
-from prefsmith.errors import UsageError
+from prefsmith.errors import Place, UsageError
 from prefsmith.records import Json
-
-Place: TypeAlias = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +28,8 @@ class Document:
         node = self._node
         line = 1
         for step in place:
+            if step == 0 and not isinstance(node, yaml.SequenceNode):
+                continue  # one value, short for a list of it
             if isinstance(node, yaml.MappingNode):
                 found = next(((key, value) for key, value in node.value if key.value == step), None)
                 if found is None:

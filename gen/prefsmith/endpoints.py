@@ -81,8 +81,9 @@ class Abilities(Strict):
 class Limits(Strict):
     """What one endpoint may be sent. What its headers tell counts too, and the smaller wins."""
 
-    concurrency: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Most requests in flight for each model at each URL; fewer when the server refuses so many."""
+    concurrency: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Most requests in flight for each model at each URL; fewer when the server refuses so many. By default 64, and for
+    a vLLM engine of our own a quarter more than the sequences that it holds in one step."""
     rpm: Annotated[float, Field(gt=0)] | None = None
     """Requests a minute for each model, with each key."""
     tpm: Annotated[float, Field(gt=0)] | None = None
@@ -185,7 +186,7 @@ class Endpoint(Strict):
         if n_urls > 1 and n_keys > 1 and n_urls != n_keys:
             raise ValueError(f"{n_keys} keys under `key_env:` for {n_urls} URLs: name one, or one for each URL")
         if self.weights and len(self.weights) != max(n_urls, n_keys):
-            raise ValueError(f"{len(self.weights)} weights for a pool of {max(n_urls, n_keys)}: one for each")
+            raise ValueError(f"`weights:` has {len(self.weights)} for a pool of {max(n_urls, n_keys)}: one for each")
         if self.client_key is not None and self.client_cert is None:
             raise ValueError("`client_key:` needs the certificate that it belongs to under `client_cert:`")
         if self.azure is not None and not n_keys and not self.key_command:

@@ -53,6 +53,8 @@ class Engine:
         self._desk, self.purse = Desk(ledger), purse
         if purse is not None:
             purse.n_slots = sum(lane.limit for lane in lanes.values())
+        self._stopping = False
+        """Nothing more is sent or opened: a signal, an error, or a provider that is gone."""
         self._exit: int | None = None
         self._error: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +74,9 @@ class Engine:
         )  # fmt: skip
         try:
             for lane in self._lanes.values():
-                lane.cost, lane.may_spend = self._attempts.cost, partial(self._attempts.may_spend, lane)
+                lane.cost = self._attempts.cost
+                if self.purse is not None:
+                    lane.may_spend = partial(self._attempts.may_spend, lane)
                 for _ in range(lane.limit):
                     self._spawn(self._work(lane))
             self._check_verdicts()
@@ -115,7 +119,8 @@ class Engine:
         """Ask what is missing; when nothing can be asked any more, the prompt is finished or owed."""
         missing = needed(self._plan, prompt.work, prompt.known)
         ours = [c for c in missing if isinstance(c, Graded) or c.lane in self._lanes]
-        calls = [] if self._stopping else [c for c in ours if c.name not in prompt.owed]
+        owed = prompt.owed
+        calls = [] if self._stopping else [c for c in ours if c.name not in owed] if owed else ours
         if not calls:
             complete = not missing and not is_open(self._plan, prompt.known)
             self._frontier.finish(prompt, self._writer.rows(), len(ours), complete=complete)
@@ -139,32 +144,39 @@ class Engine:
             lane.push(job.call.rank, job.prompt.line, job, job.prompt.work.hash, job.failed_at)
 
     async def _work(self, lane: Lane[Job]) -> None:
-        while (taken := await lane.take()) is not None:
-            self._after(lane, taken.job, await self._attempts.carry_out(lane, taken))
-            self._soon(self._flush_when_starved)
-            self._end_when_landed()
+        while (taken := lane.take_now() or await lane.take()) is not None:
+            what = await self._attempts.carry_out(lane, taken)
+            if what is None or isinstance(what, Again):
+                self._not_yet(taken.job, what)
+            else:
+                self._writer.put((taken.job.prompt, what))
+            if lane.stopped:
+                for other in lane.drop_all():
+                    self._give_up(other)
+            if not lane.n_in_flight:
+                self._soon(self._flush_when_starved)
+            if self._stopping:
+                self._end_when_landed()
             if self._writer.behind:
                 await self._writer.room()
 
-    def _after(self, lane: Lane[Job], job: Job, what: Landed | Again | None) -> None:
-        if isinstance(what, Again):
-            self._writer.put()
-            if what.delay_s:
-                asyncio.get_running_loop().call_later(what.delay_s, self._guard, self._push, job)
-            else:
-                self._push(job)
-        elif what is None:
-            self._writer.put()
+    def _not_yet(self, job: Job, again: Again | None) -> None:
+        self._writer.put()
+        if again is None:
             self._give_up(job)
+        elif again.delay_s:
+            asyncio.get_running_loop().call_later(again.delay_s, self._guard, self._push, job)
         else:
-            self._writer.put((job.prompt, what))
-        if lane.stopped:
-            for other in lane.drop_all():
-                self._give_up(other)
+            self._push(job)
 
     def _give_up(self, job: Job) -> None:
         job.prompt.owed.add(job.call.name)
         self._one_less(job.prompt)
+
+    def _one_less(self, prompt: Open) -> None:
+        prompt.pending -= 1
+        if not prompt.pending:
+            self._advance(prompt)
 
     def _grade(self, prompt: Open, call: Graded) -> None:
         assert call.leaf.grader is not None
@@ -230,11 +242,6 @@ class Engine:
         if not self._stopping and (message := self.progress.too_many_without(self._settings.max_no_verdict)):
             self._stop_for(ThresholdFailed(message))
 
-    def _one_less(self, prompt: Open) -> None:
-        prompt.pending -= 1
-        if prompt.pending == 0:
-            self._advance(prompt)
-
     def _flush_when_starved(self) -> None:
         """Everything waits for a commit: a fuller group would only come late."""
         if not self._n_grading and not any(len(lane) or lane.n_in_flight for lane in self._lanes.values()):
@@ -242,12 +249,8 @@ class Engine:
 
     # -- stopping
 
-    @property
-    def _stopping(self) -> bool:
-        """Nothing more is sent or opened: a signal, an error, or a provider that is gone."""
-        return self._exit is not None or self._error is not None
-
     def _drain(self) -> None:
+        self._stopping = True
         for lane in self._lanes.values():
             lane.drop_all()
         asyncio.get_running_loop().call_later(self._settings.grace_s + self._attempts.slowest_s, self._ended.set)

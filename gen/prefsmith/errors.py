@@ -14,15 +14,18 @@ expected or exists, and what to do. It never holds a key or an authorisation hea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from prefsmith.reasons import Reason
 
 if TYPE_CHECKING:
     from prefsmith.records import Quota
 
+Place: TypeAlias = tuple[str | int, ...]
+"""A place of a recipe: ("sample", 0, "model")."""
 BUDGET_REACHED, INTERRUPTED, TERMINATED = 3, 130, 143
 
 
@@ -31,7 +34,17 @@ class PrefsmithError(Exception):
 
 
 class UsageError(PrefsmithError):
+    """`place`: where in the recipe the mistake is, when it is in the recipe."""
+
     exit_code = 2
+
+    def __init__(self, message: str, place: Place = ()) -> None:
+        super().__init__(message)
+        self.place = place
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{dotted(self.place)}: {message}" if self.place else message
 
 
 class BudgetReached(PrefsmithError):
@@ -79,6 +92,21 @@ class CallFailed(PrefsmithError):
         self.maybe_billed = maybe_billed
         self.stops_endpoint = stops_endpoint
         self.quota = quota
+
+
+@contextmanager
+def at(*place: str | int) -> Iterator[None]:
+    """Whatever is wrong with the recipe here is wrong at this place, unless a deeper one was told."""
+    try:
+        yield
+    except UsageError as error:
+        error.place = error.place or place
+        raise
+
+
+def dotted(place: Place) -> str:
+    """A place as `--set` takes it."""
+    return ".".join(map(str, place))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

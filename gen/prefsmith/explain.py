@@ -7,22 +7,26 @@ looked for among the rows of the source.
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from prefsmith.errors import UsageError
 from prefsmith.folder import Folder
 from prefsmith.ledger.ids import reads_hash
+from prefsmith.ledger.known import OpenItem
 from prefsmith.ledger.read import knowns, works
+from prefsmith.outcomes import Key
 from prefsmith.records import Json
 from prefsmith.stages.view import Seen, look
 
 _NEAREST_MOST = 8
 _HEX, _SHORTEST, _PAIR = 32, 4, 8
 """Characters of a whole id, the fewest of its start, and those that a pair's id adds."""
+_UNSAID = ("target", "model", "max_tokens", "run_seed")
+"""What does not tell samplers apart, or seldom."""
 
 
 def explain(path: Path, ident: str) -> Json:
@@ -40,14 +44,45 @@ def life(folder: Folder, prompt: int) -> Json:
     work = works(folder.ledger.db, folder.view.selection, [prompt])[0]
     plan = folder.view.plan
     known = knowns(folder.ledger.db, [prompt], plan.samplers, plan.judges, bodies=True)[prompt]
-    one = look(folder.view, work, known)
+    one, names = look(folder.view, work, known), _Names(folder)
     return {
         "prompt": {"id": work.hash.hex(), "messages": list(work.prompt.messages), "tools": work.prompt.tools},
-        "items": [_item(item, one) for item in work.items],
-        "completions": _completions(folder, one),
-        "calls": _calls(folder, prompt),
+        "items": [_item(item, one, names) for item in work.items],
+        "completions": _completions(folder, one, names),
+        "calls": _calls(folder, one, names),
         "outside_view": _outside(folder, prompt, one),
     }
+
+
+class _Names:
+    """What people call the samplers, judges and completions that are integers in the ledger."""
+
+    def __init__(self, folder: Folder) -> None:
+        db, leaves = folder.ledger.db, folder.judges()
+        self.described = {
+            table: {i: orjson.loads(text) for i, text in db.execute(f"SELECT id, json FROM {table}")}
+            for table in ("sampler", "judge")
+        }
+        self._labels: dict[str, dict[int, str]] = {"sampler": {}, "judge": {}}
+        for i, of in self.described["sampler"].items():
+            settings = [f"{k} {str(v)[:40]}" for k, v in of.items() if k not in _UNSAID]
+            self._labels["sampler"][i] = ", ".join([f"{of.get('target')}:{of.get('model')}", *settings])
+        for i, of in self.described["judge"].items():
+            by = f" ({of['target']}:{of['model']})" if "model" in of else ""
+            self._labels["judge"][i] = f"{leaves.get(i) or of.get('kind') or 'a judge'}{by}"
+
+    def of(self, table: str, i: int) -> str:
+        """With its number where the words alone would stand for two."""
+        labels = self._labels[table]
+        return labels[i] if list(labels.values()).count(labels[i]) == 1 else f"{labels[i]} [{table} {i}]"
+
+    def completion(self, key: Key) -> str:
+        return f"{self.of('sampler', key[0])} #{key[1]}"
+
+
+def utc(t: float | None) -> str | None:
+    """A time of the ledger as ISO 8601."""
+    return None if t is None else datetime.fromtimestamp(t, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _found(folder: Folder, ident: str) -> int:
@@ -86,7 +121,7 @@ def _by_hash(db: sqlite3.Connection, start: str) -> list[tuple[int]]:
     return found + db.execute("SELECT id FROM prompt WHERE hash BETWEEN ? AND ?", span).fetchall()
 
 
-def _item(item: Any, one: Seen) -> Json:
+def _item(item: OpenItem, one: Seen, names: _Names) -> Json:
     settled = one.settled[item.id]
     return {
         "id": item.hash.hex(),
@@ -97,14 +132,21 @@ def _item(item: Any, one: Seen) -> Json:
         "columns": dict(item.item.columns),
         "reason": settled.reason,
         "pairs": [
-            {"chosen": p.chosen, "rejected": p.rejected, "margin": p.margin, "rule": p.rule, "confirmed": p.confirmed}
+            {
+                "chosen": names.completion(p.chosen),
+                "rejected": names.completion(p.rejected),
+                "margin": p.margin,
+                "judge": names.of("judge", p.judge),
+                "rule": p.rule,
+                "confirmed": p.confirmed,
+            }
             for p in settled.pairs
         ],
     }
 
 
-def _completions(folder: Folder, one: Seen) -> list[Json]:
-    described, leaves, out = folder.samplers(), folder.view.plan.leaves, []
+def _completions(folder: Folder, one: Seen, names: _Names) -> list[Json]:
+    leaves, out = folder.view.plan.leaves, []
     errors = _errors(folder, one.work.id)
     for key in (k for k in folder.view.plan.keys if k in one.known.completions):
         c = one.known.completions[key]
@@ -120,8 +162,7 @@ def _completions(folder: Folder, one: Seen) -> list[Json]:
                 verdicts[name] = f"{found.reason}: {error}" if error else found.reason or getattr(found, "value", None)
         out.append(
             {
-                "key": key,
-                "temperature": described[key[0]]["temperature"],
+                "completion": names.completion(key),
                 "text": one.known.text(c.text),
                 "finish_reason": c.finish_reason,
                 "gate": one.gates[key],
@@ -138,49 +179,69 @@ def _errors(folder: Folder, prompt: int) -> dict[tuple[int, int], str]:
     return {(judge, int(shown)): error for judge, shown, error in folder.ledger.db.execute(sql, (prompt,)) if error}
 
 
-def _calls(folder: Folder, prompt: int) -> list[Json]:
-    db = folder.ledger.db
+def _calls(folder: Folder, one: Seen, names: _Names) -> list[Json]:
     sql = (
-        "SELECT k.id, k.session, s.t_start, s.recipe, k.stage, k.sampler, k.judge, k.unit, k.status, k.reason, "
-        "k.attempt, k.wall_s, k.n_prompt_tokens, k.n_completion_tokens, k.maybe_billed, k.reply, k.extra FROM call k "
-        "JOIN session s ON s.id = k.session WHERE k.prompt = ? ORDER BY k.id"
+        "SELECT k.sampler, k.judge, k.unit, k.session, s.t_start, s.recipe, k.stage, k.endpoint, k.status, k.reason, "
+        "k.attempt, k.t_sent, k.wall_s, k.n_prompt_tokens, k.n_completion_tokens, k.maybe_billed, k.reply, k.extra "
+        "FROM call k JOIN session s ON s.id = k.session WHERE k.prompt = ? ORDER BY k.id"
     )
     out, earlier = [], {"sampler": list[int](), "judge": list[int]()}
-    for row in db.execute(sql, (prompt,)):
-        table = "sampler" if row[5] is not None else "judge"
-        who = row[5] if row[5] is not None else row[6]
-        why = _why(db, table, who, earlier[table])
+    shown = {c.text: names.completion(key) for key, c in reversed(one.known.completions.items())}
+    for (
+        sampler,
+        judge,
+        unit,
+        session,
+        began,
+        recipe,
+        stage,
+        endpoint,
+        status,
+        reason,
+        attempt,
+        *rest,
+    ) in folder.ledger.db.execute(sql, (one.work.id,)):
+        t_sent, wall_s, n_in, n_out, maybe_billed, reply, extra = rest
+        table, who = ("judge", judge) if sampler is None else ("sampler", sampler)
+        why = _why(names, table, who, earlier[table])
         if who not in earlier[table]:
             earlier[table].append(who)
+        asked = orjson.loads(unit)
         out.append(
             {
-                "call": row[0],
-                "session": row[1],
-                "started": row[2],
-                "recipe": row[3],
-                "stage": row[4],
-                "unit": orjson.loads(row[7]),
-                "status": row[8],
-                "reason": row[9],
-                "attempt": row[10],
-                "seconds": row[11],
-                "tokens": [row[12], row[13]],
-                "maybe_billed": bool(row[14]),
-                "detail": orjson.loads(row[16]).get("detail") if row[16] else None,
-                "reply": None if row[15] is None else orjson.loads(row[15]),
+                "stage": stage,
+                "by": names.of(table, who),
+                "about": [f"#{i}" for i in asked["idx"]]
+                if sampler is not None
+                else [shown.get(text, "a text that the recipe does not take") for text in asked["shown"]],
+                "step": asked.get("step"),
+                "sent": utc(t_sent),
+                "seconds": None if wall_s is None else round(wall_s, 3),
+                "endpoint": folder.ledger.fact(f"backend.{endpoint}.url") or endpoint,
+                "session": session,
+                "session_began": utc(began),
+                "recipe": recipe,
+                "status": status,
+                "reason": reason,
+                "attempt": attempt,
+                "prompt_tokens": n_in,
+                "answer_tokens": n_out,
+                "maybe_billed": bool(maybe_billed),
+                "detail": orjson.loads(extra).get("detail") if extra else None,
+                "reply": None if reply is None else orjson.loads(reply),
                 "why": why,
             }
         )
     return out
 
 
-def _why(db: Any, table: str, who: int, earlier: list[int]) -> str:
+def _why(names: _Names, table: str, who: int, earlier: list[int]) -> str:
     """What this sampler or judge has that the nearest earlier one of this prompt had not."""
     if who in earlier:
-        return f"more of {table} {who}"
+        return f"more of this {table}"
     if not earlier:
         return f"the first {table} of this prompt"
-    load = {i: orjson.loads(t) for i, t in db.execute(f"SELECT id, json FROM {table}") if i == who or i in earlier}
+    load = names.described[table]
     new = load[who]
 
     def differing(i: int) -> list[str]:
@@ -190,7 +251,7 @@ def _why(db: Any, table: str, who: int, earlier: list[int]) -> str:
     changed = ", ".join(
         f"{k} {str(load[nearest].get(k))[:60]} -> {str(new.get(k))[:60]}" for k in differing(nearest)[:_NEAREST_MOST]
     )
-    return f"new {table} {who}: against {table} {nearest}, {changed}"
+    return f"a new {table}: against {names.of(table, nearest)}, {changed}"
 
 
 def _outside(folder: Folder, prompt: int, one: Seen) -> Json:

@@ -5,7 +5,7 @@ Works while a run writes, on one snapshot, without the judges' files, models or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from prefsmith.recipe import Pairing, Recipe
 from prefsmith.records import Json
 from prefsmith.sources import CONTROL_TOKENS
 from prefsmith.stages.build import restored, rule_of
+from prefsmith.stages.calls import Plan
 from prefsmith.stages.view import View, records
 
 ID_SHIFT = 1_000_000
@@ -38,7 +39,7 @@ class Folder:
             self.ledger.db.execute("BEGIN")
             kept = _last(self.ledger)
             self.recipe = Recipe.model_validate(kept["recipe"])
-            plan = restored(kept["plan"], self.recipe, self.ledger)
+            plan = _silenced(restored(kept["plan"], self.recipe, self.ledger), kept.get("silent", ()))
             chosen = Selection(**_selection(self.ledger, kept["selection"]))
         except BaseException:
             self.ledger.close()
@@ -123,6 +124,11 @@ def _last(ledger: Ledger) -> Any:
             f"{ledger.folder} holds a ledger but no run yet; `prefsmith run -o {ledger.folder}` starts one"
         )
     return orjson.loads(found[0])
+
+
+def _silenced(plan: Plan, silent: Collection[str]) -> Plan:
+    cells = (replace(c, keeps_reasoning=c.hash.hex() not in silent) for c in plan.cells)
+    return replace(plan, cells=tuple(cells))
 
 
 def _selection(ledger: Ledger, kept: Json) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from prefsmith.ledger.writer import Rows
 from prefsmith.progress import Progress
 from prefsmith.stages.view import View, look
 
-LOOKED_AT: Final = 1_000
+LOOKED_AT: Final = 512
 LOOK_EVERY: Final = 16
 """For the display, pairs are counted in the first so many finished prompts and in every so many-th after them: settling
 a prompt once more costs an eighth of all that is done for it."""
@@ -37,10 +37,10 @@ class Open:
     spans: list[tuple[int, int]]
     pending: int = 0
     owed: set[object] = field(default_factory=set)
+    line: int = field(init=False)
 
-    @property
-    def line(self) -> int:
-        return self.work.items[0].line
+    def __post_init__(self) -> None:
+        self.line = self.work.items[0].line
 
 
 class Frontier:

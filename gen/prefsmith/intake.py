@@ -6,23 +6,49 @@ Everything here happens before a session: nothing is asked yet, and what cannot 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
 from prefsmith.abilities import Pool, Say
-from prefsmith.errors import UsageError
+from prefsmith.errors import UsageError, at
 from prefsmith.folder import Folder
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection, ingest, stored_stream
 from prefsmith.ledger.ledger import NAME, Ledger
+from prefsmith.ledger.lock import LOCK
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.sources import CONTROL_TOKENS, Source, open_source
 from prefsmith.stages.view import View
+from prefsmith.text import counted
+
+
+@contextmanager
+def begun(folder: Path) -> Iterator[Ledger]:
+    """The folder's ledger, made when it is not there. A command that is refused before it asked anything leaves none
+    that it made itself."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    fresh = not (folder / NAME).exists()
+    with Ledger.create(folder) as ledger:
+        try:
+            yield ledger
+        except UsageError:
+            if fresh and not ledger.counters() and ledger.db.execute("SELECT 1 FROM call LIMIT 1").fetchone() is None:
+                _vanish(folder, made)
+            raise
+
+
+def _vanish(folder: Path, made: Sequence[Path]) -> None:
+    """While the lock is held, so that nobody else has begun here."""
+    for name in (NAME, f"{NAME}-wal", f"{NAME}-shm", LOCK):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody keeps something else there
+        for place in made:
+            place.rmdir()
 
 
 def same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say: Say) -> None:
@@ -72,7 +98,9 @@ def prompts_of(recipe: Recipe, folder: Path, pools: Mapping[str, Pool]) -> Itera
     if spec.path == "-" and sys.stdin.isatty() and (folder / NAME).exists():
         yield Prompts(None, mapping)
         return
-    with closing(open_source(spec, frozenset(tokens))) as source:
+    with at("prompts"):
+        source = open_source(spec, frozenset(tokens))
+    with closing(source):
         yield Prompts(source, mapping)
 
 
@@ -80,7 +108,8 @@ def selected(ledger: Ledger, recipe: Recipe, prompts: Prompts) -> Selection:
     """Read the source, or what is not yet read of it."""
     spec = recipe.prompts
     if prompts.source is not None:
-        selection = ingest(ledger, prompts.source, prompts.mapping, spec.limit)
+        with at("prompts"):
+            selection = ingest(ledger, prompts.source, prompts.mapping, spec.limit)
     elif (kept := stored_stream(ledger, prompts.mapping, spec.limit)) is not None:
         selection = kept
     else:
@@ -91,7 +120,8 @@ def selected(ledger: Ledger, recipe: Recipe, prompts: Prompts) -> Selection:
         ).fetchall()
         told = ", ".join(f"{n} {why} (first at line {line})" for why, n, line in reasons) or "it is empty"
         raise UsageError(
-            f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another"
+            f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another",
+            ("prompts",),
         )
     return selection
 
@@ -104,14 +134,14 @@ def tell_set_aside(ledger: Ledger, selection: Selection, say: Say) -> None:
     for line, why, excerpt in ledger.db.execute(f"SELECT line, reason, excerpt {where} ORDER BY line LIMIT 5", chosen):
         say(f"set aside line {line}: {why}: {excerpt or ''}"[:160])
     if n > 5:
-        say(f"set aside {n - 5} more rows; `SELECT line, reason, excerpt FROM row` in {NAME} names them all")
+        say(f"set aside {counted(n - 5, 'more row')}; `SELECT line, reason, excerpt FROM row` in {NAME} names all")
 
 
 def check_columns(ledger: Ledger, view: View, say: Say) -> None:
     """A judge that no item can satisfy is an error of the recipe; one that some cannot is told."""
     where = "FROM row r JOIN item i ON i.id = r.item WHERE r.source = ? AND r.line <= ? AND r.reason IS NULL"
     chosen = (view.selection.source, view.selection.last_line)
-    for leaf in view.plan.leaves:
+    for i, leaf in enumerate(view.plan.leaves):
         for name in leaf.needs:
             have = f"i.{name} IS NOT NULL" if name in ("reference", "category") else "instr(i.columns, ?) > 0"
             values = chosen if name in ("reference", "category") else (*chosen, f'"{name}":')
@@ -120,7 +150,8 @@ def check_columns(ledger: Ledger, view: View, say: Say) -> None:
                 how = f"map it (prompts.{name}: COLUMN)" if name in ("reference", "category") else "name a column so"
                 raise UsageError(
                     f"{leaf.role} {leaf.name!r} needs the column {name!r}, which no item has; {how}, "
-                    "or take another judge"
+                    "or take another judge",
+                    ("judge", i),
                 )
             if n < view.selection.n_items:
                 say(

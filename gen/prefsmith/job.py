@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 
 from prefsmith.abilities import Pool, Say, Use, refusal, remembered
 from prefsmith.engine import Settings
-from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError
+from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError, at
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
-from prefsmith.intake import check_columns, prompts_of, same_prompts, selected, tell_set_aside
+from prefsmith.intake import begun, check_columns, prompts_of, same_prompts, selected, tell_set_aside
 from prefsmith.judging.leaf import ModelJudge
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
@@ -49,7 +49,7 @@ def run_job(
         say(note)
     pools = _pools(recipe, resolution)
     # Opened before the folder is made: a missing file leaves nothing behind.
-    with prompts_of(recipe, folder, pools) as prompts, Ledger.create(folder) as ledger:
+    with prompts_of(recipe, folder, pools) as prompts, begun(folder) as ledger:
         same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
         tell_set_aside(ledger, view.selection, say)
@@ -74,32 +74,32 @@ def judge_job(
 
 
 def plan_job(
-    recipe: Recipe, folder: Path, *, n_probe: int = 0, change: bool = False, on_progress: OnProgress | None = None,
+    recipe: Recipe, folder: Path, *, n_tried: int = 0, change: bool = False, on_progress: OnProgress | None = None,
     say: Say = print,
 ) -> Json:  # fmt: skip
     """What a run would ask, counted by `needed` over every prompt, and what it would take. Asks nothing and writes no
-    run, unless `n_probe` says with how many prompts to try it: these are carried out as a session of the run's own
+    run, unless `n_tried` says with how many prompts to try it: these are carried out as a session of the run's own
     folder, which the run goes on from, and `exit` is how that ended."""
-    resolution = resolve(recipe)
+    resolution = resolve(recipe, keyless=not n_tried)
     pools = _pools(recipe, resolution)
     with ExitStack() as stack:
         prompts = stack.enter_context(prompts_of(recipe, folder, pools))
-        if not n_probe and not (folder / NAME).exists():
+        if not n_tried and not (folder / NAME).exists():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
-        ledger = stack.enter_context(Ledger.create(folder))
-        if n_probe:
+        ledger = stack.enter_context(begun(folder))
+        if n_tried:
             same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
         check_columns(ledger, view, lambda _: None)
         view, known = remembered(ledger, view, pools)
-        probe = spread(ledger.db, view.selection, n_probe or OFFERED)
-        code = _carried_out(ledger, recipe, view, pools, on_progress, say, probe) if n_probe else 0
+        trial = spread(ledger.db, view.selection, n_tried or OFFERED)
+        code = _carried_out(ledger, recipe, view, pools, on_progress, say, trial) if n_tried else 0
         told = {"known_of_models": known} if known else {}
         return {
             "notes": list(resolution.notes),
             **told,
-            **outlook(ledger, recipe, resolution, view, pools, probe, _purse(recipe, ledger)),
-            "probed": n_probe,
+            **outlook(ledger, recipe, resolution, view, pools, trial, _purse(recipe, ledger)),
+            "tried": n_tried,
             "exit": code,
         }
 
@@ -122,8 +122,12 @@ def _carried_out(
         recipe.probe,
     )
     part = view if only is None else _part(ledger, view, only)
+    before, graded = ledger.next_id["call"], ledger.counters().get("verdicts", 0)
     try:
         code = asyncio.run(session(ledger, part, pools, settings, on_progress, say, _purse(recipe, ledger)))
+        if code == 0 and ledger.next_id["call"] == before:
+            n_graded = ledger.counters().get("verdicts", 0) - graded
+            say("nothing was asked: everything was here" + (f"; {n_graded:,} graded anew" if n_graded else ""))
         to_export = only is None and _to_export(ledger, code, say)
         for written in export_into(ledger, ledger.folder, recipe.export) if to_export else ():
             if skipped := ", ".join(f"{n} {why}" for why, n in written.skipped.items()):
@@ -144,7 +148,8 @@ def _part(ledger: Ledger, view: View, only: Selection) -> View:
 
 def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
     """Each model's endpoints and price. Raises UsageError for a budget in money and a model whose price is unknown."""
-    table = PriceTable.load(recipe.prices)
+    with at("prices"):
+        table = PriceTable.load(recipe.prices)
     out = {}
     for key, by in resolution.lanes.items():
         endpoint = recipe.endpoints.get(by.endpoint_name)
@@ -152,7 +157,8 @@ def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
         if price is None and endpoint is not None and endpoint.script is not None:
             price = FREE
         if price is None and recipe.budget is not None and recipe.budget.usd is not None:
-            raise UsageError(f"budget: {table.unknown(by.endpoint_name, by.wire_model)}; or give a budget in tokens")
+            unknown = table.unknown(by.endpoint_name, by.wire_model)
+            raise UsageError(f"{unknown}; or give a budget in tokens", ("budget",))
         out[key] = Pool(tuple(by.make()), price)
         if told := refusal(key, out[key].members[0][0], _uses(resolution, key)):
             raise UsageError(told)
@@ -185,13 +191,16 @@ def _settle(ledger: Ledger, recipe: Recipe, billed: Billed | None, say: Say) -> 
 
 
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
-    """Files of a finished run, and of one with calls owed when there are none yet: fewer rows replace no good file."""
+    """Files of a finished run, and of one with calls owed when there are pairs and no files yet: fewer rows replace no
+    good file."""
     if code not in (ProviderError.exit_code, BUDGET_REACHED):
         return code == 0
     kept = ledger.db.execute("SELECT count(*) FROM export").fetchone()[0]
     if kept:
         say(f"the exported files are left as they were; `prefsmith export {ledger.folder}` writes what there is now")
-    return not kept
+        return False
+    with Folder(ledger.folder) as folder:
+        return any(record.pairs for record in folder.records())
 
 
 def _view(recipe: Recipe, plan: Plan, selection: Selection) -> View:
@@ -213,4 +222,6 @@ def _remember(ledger: Ledger, recipe: Recipe, view: View) -> int:
         "selection": {"source": chosen.hash.hex(), "last_line": chosen.last_line, "n_items": chosen.n_items},
         "view": view.hash.hex(),
     }
+    if silent := [c.hash.hex() for c in view.plan.cells if not c.keeps_reasoning]:
+        kept["silent"] = silent
     return ledger.identity("recipe", kept)[0]

@@ -33,6 +33,8 @@ _N_FAILED: Final = 5
 _N_REFUSED: Final = 20
 """So many 400s in a row, without an answer between them, are hardly as many prompts' fault."""
 
+_OK: Final = Outcome.OK
+
 
 class Taken(NamedTuple, Generic[Job]):
     """A call to carry out now, and where."""
@@ -44,7 +46,8 @@ class Taken(NamedTuple, Generic[Job]):
 
 class Lane(Generic[Job]):
     """`price`: None when it is not known. `cost`: about how many tokens a call takes; `may_spend`: reserves what it can
-    cost, False when there is not so much just now. Whoever takes a call tells with `back` what came of it."""
+    cost, False when there is not so much just now; None without a budget. Whoever takes a call tells with `back` what
+    came of it."""
 
     def __init__(
         self,
@@ -54,13 +57,14 @@ class Lane(Generic[Job]):
         patience_s: float = PATIENCE_S,
         down_after_s: float = DOWN_AFTER_S,
     ) -> None:
-        now = asyncio.get_running_loop().time()
+        self._clock = asyncio.get_running_loop().time
+        now = self._clock()
         wake = partial(self._wake, 1)
         self.lines = [Line[Job](backend, weight, now, wake) for backend, weight in members]
         self.limit = sum(backend.capabilities().concurrency for backend, _ in members)
         self.price = price
         self.cost: Callable[[Job], float] = lambda job: 0.0
-        self.may_spend: Callable[[Job], bool] = lambda job: True
+        self.may_spend: Callable[[Job], bool] | None = None
         self.tell: Callable[[str], None] = lambda remark: None
         self.closed = False
         self.stopped: CallFailed | None = None
@@ -89,19 +93,38 @@ class Lane(Generic[Job]):
 
     def push(self, rank: int, opened: int, job: Job, of_prompt: bytes, avoid: Line[Job] | None = None) -> None:
         """`rank`: how far its stage is; `opened`: when its prompt was opened, in order; `avoid`: where it failed."""
-        line = self._line_for(of_prompt, avoid)
+        line = self.lines[0] if len(self.lines) == 1 else self._line_for(of_prompt, avoid)
         heapq.heappush(line.heap, (-rank, opened, next(self._order), job))
-        self._wake(1)
+        if self._idle:
+            self._wake(1)
 
     async def take(self) -> Taken[Job] | None:
         """The next call to carry out; None when the lane is closed."""
-        loop = asyncio.get_running_loop()
         while not self.closed:
-            if (taken := self._next(loop.time())) is not None:
+            if (taken := self.take_now()) is not None:
                 return taken
-            idle = loop.create_future()
+            idle = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
             await idle
+        return None
+
+    def take_now(self) -> Taken[Job] | None:
+        """The next call, if there is one that may be sent now."""
+        if self.closed:
+            return None
+        now = self._clock()
+        for line in self.lines:
+            if line.stopped is not None or not (line.heap or self._lent(line, now)):
+                continue
+            job = line.heap[0][3]
+            n_tokens = self.cost(job) if line.limiter.tpm is not None else 0.0
+            if line.clear(now, n_tokens) and (self.may_spend is None or self.may_spend(job)):
+                heapq.heappop(line.heap)
+                self.n_in_flight += 1
+                taken = Taken(job, line, line.sent(now, n_tokens))
+                if self._idle:
+                    self._wake_for(1)
+                return taken
         return None
 
     def back(
@@ -114,24 +137,25 @@ class Lane(Generic[Job]):
         error: CallFailed | None = None,
     ) -> None:
         """A call that was taken is no longer in flight."""
-        line, now = taken.line, asyncio.get_running_loop().time()
-        was_down = line.limiter.down
+        line, now = taken.line, self._clock()
         self.n_in_flight -= 1
         retry_after_s = error.retry_after_s if error else None
-        line.limiter.back(now, taken.ticket, outcome, n_tokens=n_tokens, quota=quota, retry_after_s=retry_after_s)
-        if outcome is Outcome.OK:
+        turned = line.limiter.back(
+            now, taken.ticket, outcome, n_tokens=n_tokens, quota=quota, retry_after_s=retry_after_s
+        )
+        if outcome is _OK:
             self.proven = self._answered = True
             self._n_refused = line.n_failed = 0
         elif outcome is Outcome.REFUSED:
             self._n_refused += 1
         elif outcome is Outcome.FAILED and error is not None:
             line.n_failed += 1
-            self.last_error = error
+            self.last_error = line.last_error = error
             self._give_up_after(now, error)
         stops = error is not None and error.stops_endpoint and line.stopped is None
         if stops:
             self.last_error = line.stopped = error
-        if stops or line.limiter.down is not was_down:
+        if stops or turned:
             self._settle_lines()
             self._tell_of(line, error)
         if line.limiter.rpm is not None:
@@ -166,33 +190,16 @@ class Lane(Generic[Job]):
 
     # -- which call, and where
 
-    def _next(self, now: float) -> Taken[Job] | None:
-        for line in self.lines:
-            if line.stopped is not None or not (line.heap or self._lent(line, now)):
-                continue
-            job = line.heap[0][3]
-            n_tokens = self.cost(job) if line.limiter.tpm is not None else 0.0
-            if line.clear(now, n_tokens) and self.may_spend(job):
-                heapq.heappop(line.heap)
-                self.n_in_flight += 1
-                taken = Taken(job, line, line.sent(now, n_tokens))
-                if self._idle:
-                    self._wake_for(1)
-                return taken
-        return None
-
     def _wake_for(self, n_coming: int) -> None:
         """Wake another worker when there is more to send than the `n_coming` that will look by themselves."""
-        if self._idle and any(
-            line.heap and line.limiter.n_in_flight + n_coming <= line.limiter.limit for line in self.lines
-        ):
-            self._wake(1)
+        for line in self.lines:
+            if line.heap and line.limiter.has_room(n_coming):
+                self._wake(1)
+                return
 
     def _line_for(self, of_prompt: bytes, avoid: Line[Job] | None) -> Line[Job]:
         """The same endpoint for all calls of a prompt, in shares of the weights, as long as it is up: weighted
         rendezvous hashing (Schindelhauer and Schomaker, 2005), which moves only the calls of what is gone."""
-        if len(self.lines) == 1:
-            return self.lines[0]
         left = [line for line in self.lines if line.stopped is None] or self.lines
         left = [line for line in left if not line.limiter.down] or left
         left = [line for line in left if line is not avoid] or left
@@ -254,7 +261,7 @@ class Lane(Generic[Job]):
             if line.stopped is None and (since is None or line.n_failed < _N_FAILED or now - since < patience_s):
                 return
         for line in self.lines:
-            line.stopped = line.stopped or error
+            line.stopped = line.stopped or line.last_error
         self.stopped = error
 
     def _wake(self, n: int) -> None:

@@ -30,6 +30,7 @@ class Line(Generic[Job]):
         )
         self.heap: list[tuple[int, int, int, Job]] = []
         self.stopped: CallFailed | None = None
+        self.last_error: CallFailed | None = None
         self.n_failed = 0
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None

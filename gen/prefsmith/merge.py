@@ -1,7 +1,7 @@
 """The one merge: defaults, then the recipe file, then flags, then `--set`; what comes later holds.
 
-A draft is the recipe as a plain tree, which remembers where each part was said; `merge` lays changes over it and
-makes the `Recipe`, or one UsageError that lists every problem with its place. Nothing here knows what a flag is
+`merge` lays changes over a draft and makes the `Recipe`, or one UsageError that lists every problem with its place.
+Nothing here knows what a flag is
 called: flags arrive as changes.
 """
 
@@ -11,35 +11,16 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from prefsmith.document import Document, Place, parse
-from prefsmith.errors import UsageError, did_you_mean
+from prefsmith.document import parse
+from prefsmith.errors import Place, UsageError, did_you_mean, dotted
+from prefsmith.origins import Change, Draft, Origins
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One value put into the recipe; `origin` is what the user typed to get it there, such as `--temps`."""
-
-    place: Place
-    value: Json
-    origin: str
-
-
-@dataclass(slots=True)
-class Draft:
-    """A recipe before it is checked. `name` is where it was said; `resolved`: no path in it is left to be read."""
-
-    tree: dict[str, Json]
-    name: str
-    document: Document | None = None
-    resolved: bool = False
 
 
 def read_recipe(path: Path) -> Draft:
@@ -99,7 +80,7 @@ def merge(draft: Draft, changes: Iterable[Change] = ()) -> Recipe:
         # JSON in strict mode: "4" is no number and true is not 1, while a path may still be written as a text.
         recipe = Recipe.model_validate_json(json.dumps(tree, allow_nan=False), strict=True)
     except ValidationError as error:
-        problems += _problems(error, tree, draft, changes)
+        problems += _problems(error, tree, Origins(draft, tuple(changes)))
     except (TypeError, ValueError) as error:
         problems.append(f"{draft.name}: only plain and finite values can stand in a recipe: {error}")
     if problems:
@@ -194,7 +175,7 @@ def _put(tree: dict[str, Json], change: Change) -> None:
         elif isinstance(at, list):
             key = _index(at, step, change.place[:depth])
         else:
-            raise UsageError(f"{_dotted(change.place[:depth])} is {_shown(at)}, which has no part {step!r}")
+            raise UsageError(f"{dotted(change.place[:depth])} is {_shown(at)}, which has no part {step!r}")
         if isinstance(at, list) and key == len(at):
             at.append(None)
         if last:
@@ -209,17 +190,17 @@ def _index(rows: list[Json], step: str | int, place: Place) -> int:
         return step
     word = "entry" if len(rows) == 1 else "entries"
     raise UsageError(
-        f"{_dotted(place)} is a list of {len(rows)} {word}, counted from 0; got {step!r}, "
-        f"expected a number such as {_dotted((*place, 0))}"
+        f"{dotted(place)} is a list of {len(rows)} {word}, counted from 0; got {step!r}, "
+        f"expected a number such as {dotted((*place, 0))}"
     )
 
 
-def _problems(error: ValidationError, tree: Json, draft: Draft, changes: list[Change]) -> list[str]:
+def _problems(error: ValidationError, tree: Json, origins: Origins) -> list[str]:
     said: dict[str, str] = {}
     for one in error.errors(include_url=False):
         place = _real_place(one["loc"], tree, one["type"] == "missing")
         text = _what(one["type"], one["msg"], one["input"], one.get("ctx", {}), place)
-        where = f"{_origin(place, draft, changes)}: {_dotted(place)}".removesuffix(": ")
+        where = f"{origins.of(place)}: {dotted(place)}".removesuffix(": ")
         # A union reports each of its branches; they are one problem.
         first = said.get(where)
         said[where] = text if first is None else f"{first} or {text.rpartition(', expected ')[2]}"
@@ -271,24 +252,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
-
-
-def _origin(place: Place, draft: Draft, changes: list[Change]) -> str:
-    """Where the value at this place was said: the last change that holds it, else the line of the file."""
-    for change in reversed(changes):
-        if change.place == place[: len(change.place)]:
-            return change.origin
-    if place and place[0] not in draft.tree:
-        for change in changes:
-            if place == change.place[: len(place)]:
-                return change.origin
-    if draft.document is None:
-        return draft.name
-    return f"{draft.name}:{draft.document.line(place)}"
-
-
-def _dotted(place: Place) -> str:
-    return ".".join(str(step) for step in place)
 
 
 def _shown(value: Json) -> str:

@@ -25,23 +25,23 @@ from prefsmith.stages.view import View
 from prefsmith.summary import ENOUGH_PAIRS
 
 OFFERED: Final = 16
-"""Prompts of a probe when nobody says how many: enough to see what an answer takes, at a hundredth of a small run."""
-MOST_PROBED: Final = 4
-"""One in so many prompts, at most, is advised to be probed."""
+"""Prompts of a trial when nobody says how many: enough to see what an answer takes, at a hundredth of a small run."""
+MOST_TRIED: Final = 4
+"""One in so many prompts, at most, is advised to be tried."""
 SURE: Final = 0.15
-"""A forecast that may be further off than this share of the run is worth a larger probe."""
+"""A forecast that may be further off than this share of the run is worth a larger trial."""
 
 
 def outlook(
-    ledger: Ledger, recipe: Recipe, resolution: Resolution, view: View, pools: Mapping[str, Pool], probe: Selection,
+    ledger: Ledger, recipe: Recipe, resolution: Resolution, view: View, pools: Mapping[str, Pool], trial: Selection,
     purse: Purse | None,
 ) -> Json:  # fmt: skip
-    """`probe`: the prompts that one takes, or has taken."""
+    """`trial`: the prompts that one takes, or has taken."""
     db, table = ledger.db, PriceTable.load(recipe.prices)
     n_phases = len(phases_of(view.plan, pools)) if recipe.staged else 1
     found = forecast(
         db, view, {key: _terms(db, key, of) for key, of in pools.items()}, recipe.window,
-        offered=probe.prompts or frozenset(), start_s=started_s(db, n_phases), in_turn=n_phases > 1,
+        offered=trial.prompts or frozenset(), start_s=started_s(db, n_phases), in_turn=n_phases > 1,
     )  # fmt: skip
     unknown = [by for key, by in resolution.lanes.items() if pools[key].price is None]
     per_item = found["pairs_per_item"]
@@ -49,15 +49,15 @@ def outlook(
         **found,
         "budget": _budget(purse),
         "unknown_prices": [table.unknown(by.endpoint_name, by.wire_model) for by in unknown],
-        "probe_prompts": len(probe.prompts or ()),
-        "probe_advised": _advised(found),
+        "trial_prompts": len(trial.prompts or ()),
+        "trial_advised": _advised(found),
         "enough_pairs": ENOUGH_PAIRS,
         "prompts_for_enough": -(-ENOUGH_PAIRS // per_item) if per_item else None,
     }
 
 
 def _advised(found: Json) -> Json:
-    """How many prompts to probe for a forecast that is sure enough, or as sure as a quarter of the source makes it,
+    """How many prompts to try for a forecast that is sure enough, or as sure as a quarter of the source makes it,
     and how sure that is; None when it is already, or cannot be made so."""
     total, n, n_all = found["total"], found["prompts_sampled"], found["prompts"]
     off = float(max(total[name] or 0.0 for name in ("requests_off", "tokens_off", "usd_off")))
@@ -66,10 +66,10 @@ def _advised(found: Json) -> Json:
         return None
 
     def off_with(m: int) -> float:
-        """As `expected.error` has it; what a probe finishes is no part of the run any more."""
+        """As `expected.error` has it; what a trial finishes is no part of the run any more."""
         return off * sqrt((1 / m + 1 / (n_all - m)) / (1 / n + 1 / n_open))
 
-    most = max(1, n_all // MOST_PROBED)
+    most = max(1, n_all // MOST_TRIED)
     best = bisect_left(range(1, most), -SURE, key=lambda m: -off_with(m)) + 1
     return {"prompts": best, "off": off_with(best)} if best > n else None
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from prefsmith.errors import BUDGET_REACHED, ThresholdFailed
 from prefsmith.prices import NANO, dollars
+from prefsmith.reasons import Reason
 from prefsmith.records import Json
 from prefsmith.summary import ENOUGH_PAIRS
+from prefsmith.text import counted
+
+MOST_ENDPOINTS: Final = 8
+"""A page is one screen."""
 
 
 def render(s: Json) -> str:
     """The summary as a page of text."""
-    return "\n".join([*_funnel(s), "", *_table(s), "", *_costs(s), *_ending(s)])
+    return "\n".join([*_funnel(s), "", *_table(s), "", *_costs(s), *_endpoints(s), *_ending(s)])
 
 
 def _funnel(s: Json) -> Iterator[str]:
@@ -26,7 +33,7 @@ def _funnel(s: Json) -> Iterator[str]:
     for name, tally in s["verdicts"].items():
         lost = {k: v for k, v in tally.items() if k != "scored"}
         yield f"verdicts     {tally.get('scored', 0):>9,}   by {name}; {_reasons('without', lost)}"
-    found = f"from {items['with_pair']:,} of {items['n']:,} items"
+    found = f"from {items['with_pair']:,} of {counted(items['n'], 'item')}"
     yield f"pairs        {s['n_pairs']:>9,}   {found}; {_reasons('no pair', items['without'])}"
 
 
@@ -48,13 +55,20 @@ def _table(s: Json) -> Iterator[str]:
         )
     if any(t["pass_rate"] is not None for t in s["by_temperature"]):
         yield f"(pass rate: a score of at least {s['correct']:g} by the first judge; cut-off and empty answers fail)"
+    if n_open := _n_open(s):
+        done = f"{s['items']['n'] - n_open:,} of {counted(s['items']['n'], 'item')} so far"
+        yield f"({done}: pass rates and pairs are of those that are finished)"
+
+
+def _n_open(s: Json) -> int:
+    return int(s["items"]["without"].get(Reason.INCOMPLETE.value, 0))
 
 
 def _costs(s: Json) -> Iterator[str]:
     c = s["cost"]
     yield (
-        f"{c['n_calls']:,} calls ({c['n_failed']:,} failed), {c['n_prompt_tokens']:,} + {c['n_completion_tokens']:,} "
-        f"tokens, {_price(c, 1)}, {c['seconds']:.1f} s"
+        f"{counted(c['n_calls'], 'call')} ({c['n_failed']:,} failed), {c['n_prompt_tokens']:,} + "
+        f"{c['n_completion_tokens']:,} tokens, {_price(c, 1)}, {c['seconds']:.1f} s"
     )
     if c["tokens_per_pair"] is not None:
         each = _price(c, s["n_pairs"])
@@ -68,7 +82,7 @@ def _price(c: dict[str, Json], n: int) -> str:
     known = dollars(c["known_usd"] * NANO / n)
     if not c["n_unpriced"]:
         return known
-    without = f"{c['n_unpriced']:,} replies without a price"
+    without = f"{counted(c['n_unpriced'], 'reply', 'replies')} without a price"
     return f"at least {known} ({without})" if c["known_usd"] else f"price not known ({without})"
 
 
@@ -76,20 +90,55 @@ def _held(c: dict[str, Json]) -> Iterator[str]:
     if c["held_usd"]:
         yield dollars(c["held_usd"] * NANO)
     if c["held_tokens"]:
-        yield f"{c['held_tokens']:,} tokens"
+        yield counted(c["held_tokens"], "token")
+
+
+def _endpoints(s: Json) -> Iterator[str]:
+    """Servers by their address; what runs in this process has no line, unless something failed there."""
+    told = [e for e in s["endpoints"] if e["url"] or e["failed"] or e["n_429"]]
+    urls = [e["url"] for e in told]
+    for e in told[:MOST_ENDPOINTS]:
+        name = e["url"] or e["endpoint"]
+        if e["key"] and urls.count(e["url"]) > 1:
+            name += f" ({e['key']})"
+        n_failed = sum(e["failed"].values())
+        parts = [counted(e["n_calls"], "call"), f"{e['n_prompt_tokens']:,} + {e['n_completion_tokens']:,} tokens"]
+        if n_failed:
+            parts.append(f"{n_failed:,} failed (" + ", ".join(f"{n:,} {why}" for why, n in e["failed"].items()) + ")")
+        if e["n_429"]:
+            parts.append(f"{e['n_429']:,} × 429 (told to wait)")
+        yield f"{name}: {', '.join(parts)}"
+    if len(told) > MOST_ENDPOINTS:
+        yield f"and {counted(len(told) - MOST_ENDPOINTS, 'endpoint')} more; --json has all"
 
 
 def _ending(s: Json) -> Iterator[str]:
     yield ""
+    n_open = _n_open(s)
     for f in s["files"]:
-        yield f"{f['path']}  ({f['format']}, {f['n_rows']:,} rows)"
-    if s["n_pairs"] == 0:
+        empty = "" if f["n_rows"] else ": nothing to train on"
+        yield f"{f['path']}  ({f['format']}, {counted(f['n_rows'], 'row')}{empty})"
+    if n_open:
+        yield f"not finished: {counted(n_open, 'item')} of {s['items']['n']:,} to go"
+    elif s["n_pairs"] == 0:
         yield "warning: no pair at all; the reasons are above"
-    elif s["n_pairs"] < ENOUGH_PAIRS:
-        settled = s["items"]["n"] - s["items"]["without"].get("incomplete", 0)
-        need = -(-ENOUGH_PAIRS * settled // s["n_pairs"])
+    if 0 < s["n_pairs"] < ENOUGH_PAIRS:
+        need = -(-ENOUGH_PAIRS * (s["items"]["n"] - n_open) // s["n_pairs"])
         yield (
             f"note: preference tuning wants {ENOUGH_PAIRS} to 1,000 pairs or more; at this yield that takes about "
             f"{need:,} prompts"
         )
-    yield f"next: prefsmith verify {s['folder']}"
+    yield f"next: {_next(s, n_open)}"
+
+
+def _next(s: Json, n_open: int) -> str:
+    if n_open:
+        hint = {
+            None: ", unless it is running still",
+            BUDGET_REACHED: " with a larger budget",
+            ThresholdFailed.exit_code: " when the judge is mended",
+        }
+        return f"the run's own command goes on where it stopped{hint.get(s['exit'], '')}"
+    if s["n_pairs"] == 0:
+        return f"prefsmith explain {s['folder']} line:1 shows what came of a prompt"
+    return f"prefsmith verify {s['folder']}"

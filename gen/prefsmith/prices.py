@@ -55,6 +55,8 @@ def cost_nanousd(price: Price, usage: Usage, n_cache_write_tokens: int | None = 
     Cached tokens are part of the prompt's, reasoning tokens of the completion's. Where the count of tokens written to
     the cache is not told, all that were not read from it are taken as written: a bill may then be lower, never higher.
     """
+    if price is FREE:
+        return 0  # one's own server: nothing to work out for each of its replies
     n_prompt, n_completion = usage.n_prompt_tokens, usage.n_completion_tokens
     if n_prompt is None or n_completion is None:
         return 0 if price == FREE else None

@@ -16,6 +16,7 @@ from prefsmith.ledger.writer import GROUP_CALLS, Rows
 from prefsmith.limits import Budget, Standing
 from prefsmith.prices import FREE, NANO, Price, cost_nanousd, dollars, most_nanousd
 from prefsmith.records import Request, Usage, canonical
+from prefsmith.text import counted
 
 Unit = Literal["nanousd", "tokens"]
 _SPENT: Final = {
@@ -33,7 +34,7 @@ class Billed(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return dollars(self.n) if self.unit == "nanousd" else f"{self.n:,} tokens"
+        return dollars(self.n) if self.unit == "nanousd" else counted(self.n, "token")
 
 
 def settle(ledger: Ledger, billed: Billed) -> Billed:
@@ -121,7 +122,7 @@ class Purse:
         budget = self.budget
 
         def amount(value: int) -> str:
-            return f"{value / NANO:.4f} USD" if self.unit == "nanousd" else f"{value:,} tokens"
+            return f"{value / NANO:.4f} USD" if self.unit == "nanousd" else counted(value, "token")
 
         may_be = f", {amount(budget.maybe)} may have been billed besides" if budget.maybe else ""
         return (

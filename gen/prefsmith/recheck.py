@@ -32,6 +32,7 @@ from prefsmith.outcomes import Score
 from prefsmith.reasons import Reason
 from prefsmith.records import Item, said
 from prefsmith.stages.view import records, seen
+from prefsmith.text import counted
 
 _SAME = 1e-9
 _Row = tuple[Any, ...]
@@ -56,7 +57,7 @@ def verify_folder(path: Path, sample: int) -> Report:
         damages += asyncio.run(_graded_again(folder, sample, lines))
         readings = list(_read_again(folder))
         damages += [damage for damage in readings if damage]
-        lines.append(f"judges: {len(readings):,} verdicts read again from their replies")
+        lines.append(f"judges: {counted(len(readings), 'verdict')} read again from their replies")
         for line, found in _files(folder):
             lines.append(line)
             damages += found
@@ -125,7 +126,7 @@ async def _graded_again(folder: Folder, sample: int, lines: list[str]) -> list[s
                     held = list(rows)
                     damages += [d async for d in _regrade(db, pool, grader, item, held)]
                     n += len(held)
-    lines.append(f"graders: {n:,} of {n_all:,} verdicts graded again (--sample says about how many)")
+    lines.append(f"graders: {n:,} of {counted(n_all, 'verdict')} graded again (--sample says about how many)")
     return damages
 
 
@@ -176,20 +177,20 @@ def _files(folder: Folder) -> Iterator[tuple[str, list[str]]]:
     for session, of, form, path, sha256, n_rows in kept.fetchall():
         place = folder.path / path
         if not place.is_file():
-            yield f"{path}: {n_rows:,} rows were written", [f"{path}: the file is missing"]
+            yield f"{path}: {counted(n_rows, 'row')} written", [f"{path}: the file is missing"]
             continue
         found, since = sha256_of(place), _since(folder, session, of)
         if since is not None and (found == sha256 or not _unfinished(folder)):
             damage = [] if found == sha256 else [f"{path}: sha256 is {found}, it was {sha256} when written"]
             again = f"`prefsmith export {folder.path}` writes it again"
-            yield f"{path}: {n_rows:,} rows, {since}, so only its sum was checked; {again}", damage
+            yield f"{path}: {counted(n_rows, 'row')}, {since}, so only its sum was checked; {again}", damage
             continue
         # A session that was killed, or goes on, may have written the file anew before it could note that.
         noted = sha256 if since is None else found
         pair = pairing_of(folder.ledger, of)
         view = folder.view if pair is None else folder.under(pair)
         damage = verify_file(place, form, noted, records(folder.ledger.db, view), folder.naming())
-        yield f"{path}: {n_rows:,} rows read back", damage
+        yield f"{path}: {counted(n_rows, 'row')} read back", damage
 
 
 def _since(folder: Folder, session: int | None, view: bytes) -> str | None:

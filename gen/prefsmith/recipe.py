@@ -82,7 +82,8 @@ class Sample(Strict):
     """Texts that end the answer."""
     reasoning: Literal["keep", "drop"] = "keep"
     """What becomes of a model's thoughts, which are never part of an answer: stored beside it, or not at all. No answer
-    depends on it, so nothing is asked again; what was dropped is gone."""
+    depends on it, so nothing is asked again; what was dropped is gone. With drop the `reasoning` column of `parquet`
+    files is empty, even where earlier recipes stored thoughts."""
 
     @field_validator("model")
     @classmethod

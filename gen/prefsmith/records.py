@@ -214,6 +214,10 @@ class Reply(NamedTuple):
     quota: Quota | None = None
 
 
+CONCURRENCY = 64
+"""Requests in flight where nobody said how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can do, declared or read from it at start; never guessed from a model's name.
@@ -225,7 +229,7 @@ class Capabilities:
 
     knows: frozenset[str]
     n_per_request: int = 1
-    concurrency: int = 64
+    concurrency: int = CONCURRENCY
     n_ctx_tokens: int | None = None
     control_tokens: tuple[str, ...] = ()
     rpm: float | None = None

@@ -29,6 +29,7 @@ from prefsmith.purse import Purse
 from prefsmith.records import Json, Message
 from prefsmith.stages.calls import Plan
 from prefsmith.stages.view import View
+from prefsmith.text import counted
 
 OnProgress = Callable[[Progress], None]
 _TICK_S = 0.25
@@ -128,8 +129,10 @@ def _tell_end(engine: Engine, lanes: Mapping[str, Lane[Job]], settings: Settings
             if lane.last_error and not lane.stopped:
                 say(f"{lane.name} failed last with: {lane.last_error.detail}")
         unseen = progress.n_items - progress.n_items_done
-        more = f", and {unseen} items were not begun" if unseen else ""
-        say(f"{progress.n_owed} calls are still owed, after failed attempts: {failed}{more}; run again to go on")
+        more = f"; not begun: {counted(unseen, 'item')}" if unseen else ""
+        say(
+            f"still owed: {counted(progress.n_owed, 'call')}, after failed attempts: {failed}{more}; run again to go on"
+        )
     n_all, n_without = progress.n_verdicts + progress.earlier.total(), progress.n_without
     if n_without > settings.max_no_verdict * n_all:
         say(f"warning: {n_without} of {n_all} verdicts have no result; `prefsmith explain RUN ID` shows the replies")

@@ -10,11 +10,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prefsmith.cost import cost_of
 from prefsmith.folder import Folder
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem, VerdictKey
 from prefsmith.outcomes import Pair
-from prefsmith.prices import NANO
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
 from prefsmith.stages import rivals
@@ -72,7 +72,8 @@ def summary_of(path: Path) -> Json:
     """Everything that `render` tells, as JSON."""
     with Folder(path) as folder:
         counts = _counted(folder)
-        cost = _cost(folder, counts.n_pairs)
+        cost, endpoints = cost_of(folder, counts.n_pairs)
+        last = folder.ledger.db.execute("SELECT exit FROM session ORDER BY id DESC LIMIT 1").fetchone()
         return {
             "folder": str(path),
             "rows": _rows(folder),
@@ -93,6 +94,8 @@ def summary_of(path: Path) -> Json:
             "by_temperature": [c.as_json(t) for t, c in sorted(counts.by_temperature.items())],
             "correct": folder.view.plan.rule.correct,
             "cost": cost,
+            "endpoints": endpoints,
+            "exit": last[0],
             "files": [
                 {"path": str(path / file), "format": form, "n_rows": n}
                 for form, file, n in folder.ledger.db.execute("SELECT format, path, n_rows FROM export ORDER BY id")
@@ -211,44 +214,3 @@ def _confirming(leaf: Leaf, item: OpenItem, found: tuple[Pair, ...], one: Seen) 
     reads, at = reads_hash(item.item, leaf.reads), one.known.completions
     shown = [(at[p.chosen].text, at[p.rejected].text) for p in found]
     return {(leaf.judge, reads, order, 0): leaf.name for a, b in shown for order in ((a, b), (b, a))}
-
-
-def _cost(folder: Folder, n_pairs: int) -> Json:
-    db, plan = folder.ledger.db, folder.view.plan
-    ours = (set(plan.samplers), set(plan.judges))
-    n_calls, n_failed, prompt, completion, nanousd, unpriced = 0, 0, 0, 0, 0, 0
-    for sampler, judge, status, n, p, c, cost, priced in db.execute(
-        "SELECT sampler, judge, status, count(*), sum(n_prompt_tokens), sum(n_completion_tokens), sum(cost_nanousd), "
-        "count(cost_nanousd) FROM call GROUP BY sampler, judge, status"
-    ):
-        if sampler not in ours[0] and judge not in ours[1]:
-            continue
-        n_calls += n
-        n_failed += n if status == "failed" else 0
-        prompt += p or 0
-        completion += c or 0
-        nanousd += cost or 0
-        unpriced += n - priced if status == "ok" else 0
-    # A session that was killed, or still runs, lasted until its last reply.
-    seconds = db.execute(
-        "SELECT coalesce(sum(coalesce(s.t_end, k.last, s.t_start) - s.t_start), 0.0) FROM session s LEFT JOIN "
-        "(SELECT session, max(t_sent + wall_s) AS last FROM call GROUP BY session) k ON k.session = s.id"
-    ).fetchone()[0]
-    each = max(1, n_pairs)
-    counters = folder.ledger.counters()
-    return {
-        "n_calls": n_calls,
-        "n_failed": n_failed,
-        "n_prompt_tokens": prompt,
-        "n_completion_tokens": completion,
-        # The sum only when it is whole: a part of it would pass for all.
-        "usd": None if unpriced else nanousd / NANO,
-        "known_usd": nanousd / NANO,
-        "n_unpriced": unpriced,
-        "usd_per_pair": nanousd / NANO / each if n_pairs and not unpriced else None,
-        "held_usd": counters.get("held.nanousd", 0) / NANO,
-        "held_tokens": counters.get("held.tokens", 0),
-        "seconds": seconds,
-        "tokens_per_pair": (prompt + completion) / each if n_pairs else None,
-        "seconds_per_pair": seconds / each if n_pairs else None,
-    }

@@ -28,6 +28,11 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return _FIELD.sub(lambda m: values[m.group(1)], template)
 
 
+def counted(n: int, noun: str, many: str = "") -> str:
+    """`1 call`, `2,000 calls`."""
+    return f"{n:,} {noun if n == 1 else many or noun + 's'}"
+
+
 def trivial(text: str) -> bool:
     """No word is left after punctuation, or nothing but a lead-in: what fools judges (arXiv 2507.08794)."""
     if len(text) > TRIVIAL_CHARS:

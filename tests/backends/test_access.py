@@ -130,7 +130,7 @@ def test_weights_are_the_members_own():
     ("options", "told"),
     [
         ({"urls": ["http://a/v1", "http://b/v1"], "key_env": ["A", "B", "C"]}, "3 keys under `key_env:` for 2 URLs"),
-        ({"urls": ["http://a/v1", "http://b/v1"], "weights": [1]}, "1 weights for a pool of 2"),
+        ({"urls": ["http://a/v1", "http://b/v1"], "weights": [1]}, "`weights:` has 1 for a pool of 2"),
         ({"urls": ["http://a/v1"], "weights": [0]}, "greater than 0"),
         ({"urls": ["http://a/v1"], "key_env": "A", "key_command": ["x"]}, "either `key_env:` or `key_command:`"),
         ({"urls": ["http://a"], "azure": {"api_version": "v"}}, "Azure needs a key"),

@@ -43,7 +43,7 @@ def test_the_backends_bench_sets_the_scripts_beside_the_job() -> None:
 def test_the_plan_bench_sets_what_was_foretold_beside_the_run() -> None:
     rows = table_of("plan.py", "--tiny", "--only", "stub", "rate")
     for n in (80, 60):
-        assert rows[f"{n} prompts: finished by probes"] >= 12
+        assert rows[f"{n} prompts: finished by trials"] >= 12
         for what in ("requests", "tokens", "USD", "seconds"):
             assert rows[f"{n} prompts: {what}, foretold"] > 0 and rows[f"{n} prompts: {what}, of the run"] > 0
         assert rows[f"{n} prompts: requests, off by"] < 30

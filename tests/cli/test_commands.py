@@ -53,13 +53,13 @@ def test_plan_of_a_finished_run_asks_nothing_and_changes_nothing(place: Path) ->
     assert (place / "out" / "ledger.db").read_bytes() == before
 
 
-def test_plan_offers_a_probe_and_the_run_goes_on_from_it(place: Path, tmp_path: Path) -> None:
+def test_plan_offers_a_trial_and_the_run_goes_on_from_it(place: Path, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text((place / "p.txt").read_text())
     words = ("plan", *RUN[1:])
-    assert "next: --probe 16 asks the models about 16 prompts (free)" in answered(tmp_path, *words)
+    assert "next: --try 16 asks the models about 16 prompts (free)" in answered(tmp_path, *words)
     assert not (tmp_path / "out").exists()
-    told = answered(tmp_path, *words, "--probe", "5")
-    assert "told by the 5 prompts that are finished here, which are spread over the source" in told
+    told = answered(tmp_path, *words, "--try", "5")
+    assert "told by what is finished here, 5 prompts, spread over the source" in told
     planned = json.loads(answered(tmp_path, *words, "--json"))
     assert (planned["prompts_finished"], planned["total"]["requests"]) == (5, 55 * 2)
     assert json.loads(answered(tmp_path, *RUN, "--json"))["cost"]["n_calls"] == 60 * 2

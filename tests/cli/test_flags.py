@@ -27,7 +27,7 @@ def refused(*words: str) -> str:
 
 
 def test_a_bare_run_is_the_demo() -> None:
-    made, folder = recipe_of(flags())
+    made, folder, _ = recipe_of(flags())
     assert folder == Path("runs/demo")
     assert (made.prompts.path, made.prompts.limit) == ("demo:tiny", 300)
     assert (made.sample[0].model, made.sample[0].temperature) == ("embedded:tiny", [0.3, 0.7, 1.0, 1.3])
@@ -115,8 +115,8 @@ def test_a_word_on_held_money_is_in_either_unit_and_may_be_nothing() -> None:
 
 def test_rejudging_may_have_another_budget() -> None:
     last = recipe(*FILE, "--budget", "$5")
-    assert rejudged(parse(["judge", "runs/p", "--judge", "exact"]), last).budget == Budget(usd=5)
-    assert rejudged(parse(["judge", "r", "--judge", "exact", "--budget", "$9"]), last).budget == Budget(usd=9)
+    assert rejudged(parse(["judge", "runs/p", "--judge", "exact"]), last)[0].budget == Budget(usd=5)
+    assert rejudged(parse(["judge", "r", "--judge", "exact", "--budget", "$9"]), last)[0].budget == Budget(usd=9)
 
 
 def test_set_holds_over_a_flag() -> None:
@@ -131,7 +131,7 @@ def test_each_gen_is_a_row_with_the_same_settings() -> None:
 def test_gen_gives_a_recipe_file_another_model_and_keeps_its_settings(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("sample: {model: 'a:b', temperature: 0.3, n: 5}\njudge: demo\n")
-    made, folder = recipe_of(flags(str(path), "--gen", "c:d"))
+    made, folder, _ = recipe_of(flags(str(path), "--gen", "c:d"))
     assert (made.sample[0].model, made.sample[0].temperature, made.sample[0].n) == ("c:d", [0.3], 5)
     assert folder == Path("runs/r")
 
@@ -222,7 +222,7 @@ def test_a_wrong_flag_value_is_told_by_its_flag() -> None:
 
 def test_rejudging_changes_judges_and_pairing_and_nothing_that_was_sampled() -> None:
     last = recipe(*FILE, "--n", "4")
-    made = rejudged(parse(["judge", "runs/p", "--judge", "exact", "--min-margin", "0.5", "--to", "openai"]), last)
+    made = rejudged(parse(["judge", "runs/p", "--judge", "exact", "--min-margin", "0.5", "--to", "openai"]), last)[0]
     assert [judge.use for judge in made.judge] == ["exact"]
     assert (made.pair.min_margin, made.export) == (0.5, ["openai"])
     assert (made.sample, made.prompts, made.seed) == (last.sample, last.prompts, last.seed)
@@ -242,3 +242,8 @@ def test_export_keeps_the_rule_of_the_run_until_a_flag_asks_for_another() -> Non
     assert formats_of(parse(["export", "r", "--to", "openai,parquet"]), last) == ["openai", "parquet"]
     with pytest.raises(UsageError, match="did you mean 'parquet'"):
         formats_of(parse(["export", "r", "--to", "parqet"]), last)
+
+
+def test_a_name_given_twice_to_an_endpoint_is_refused() -> None:
+    told = refused(*FILE, "--endpoint", "farm=http://a:1/v1", "--endpoint", "farm=http://b:1/v1")
+    assert told.startswith("--endpoint farm: given twice; several URLs")

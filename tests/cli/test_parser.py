@@ -61,3 +61,20 @@ def test_help_names_every_export_format(capsys: pytest.CaptureFixture[str]) -> N
 def test_options_before_the_prompts_work_too() -> None:
     assert parse(["run", "--gen", "a:b", "p.jsonl"]).x == "p.jsonl"
     assert parse(["run", "-"]).x == "-"
+
+
+@pytest.mark.parametrize(
+    ("word", "shown", "hidden"),
+    [
+        ("run", ("--to", "--show", "--limit", "--grace", "--maybe-billed"), ("--try", "--probe ")),
+        ("plan", ("--try", "--limit", "--budget", "--no-probe", "--seed"), ("--to ", "--show", "--probe N")),
+        ("doctor", ("--gen", "--prices", "--probe", "--out"), ("--limit", "--to ", "--show", "--grace", "--strategy")),
+    ],
+)
+def test_help_shows_the_flags_that_have_an_effect_and_the_others_are_taken(
+    word: str, shown: tuple[str, ...], hidden: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert [flag for flag in shown if flag not in out] == [flag for flag in hidden if flag in out] == []
+    assert parse([word, "--limit", "5", "--to", "trl", "--show", "1", "--grace", "2"]).limit == 5

@@ -65,7 +65,7 @@ def test_hours_are_shown_as_hours() -> None:
     assert render(replace(SEEN, elapsed_s=3725.0)).startswith("items 180/300 (60%) · 1:02:05, 1:02:05 left")
 
 
-def test_a_pipe_gets_whole_lines_ten_seconds_apart_and_no_control_code() -> None:
+def test_a_pipe_gets_whole_lines_one_at_once_the_others_ten_seconds_apart_and_no_control_code() -> None:
     stream, clock = io.StringIO(), Clock()
     with ProgressLine(stream, clock) as line:
         for second in range(35):
@@ -73,7 +73,7 @@ def test_a_pipe_gets_whole_lines_ten_seconds_apart_and_no_control_code() -> None
             line.update(SEEN)
         line.say("farm answers again")
     lines = stream.getvalue().splitlines()
-    assert lines == [render(SEEN)] * 3 + ["farm answers again"]
+    assert lines == [render(SEEN)] * 4 + ["farm answers again"]
     assert not set("\x1b\r") & set(stream.getvalue())
 
 
@@ -99,3 +99,10 @@ def test_a_stream_that_fails_does_not_end_the_run() -> None:
     stream.close()
     line.update(SEEN)
     line.say("still here")
+
+
+def test_one_of_a_thing_is_told_in_the_singular() -> None:
+    one = Progress(n_items=1, n_calls_failed=Counter(timeout=1), n_completions=1, n_verdicts=1, n_unpriced=1)
+    told = render(one)
+    assert "1 call failed (timeout 1)" in told and "1 reply without a price" in told
+    assert told.endswith("1 completion, 1 verdict")

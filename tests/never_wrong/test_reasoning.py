@@ -14,6 +14,7 @@ from served import Model, serving
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
 from prefsmith.reasons import Reason
+from prefsmith.recheck import verify_folder
 from prefsmith.recipe import Recipe
 
 TRAINERS = ("trl/train.jsonl", "openai/preferences.jsonl", "trl-parquet/train-00000-of-00001.parquet")
@@ -81,3 +82,20 @@ def test_a_judges_own_thoughts_give_no_verdict(tmp_path: Path) -> None:
         run(tmp_path, farm, jury)
     assert rows(tmp_path, f"SELECT count(*) FROM call WHERE reply LIKE '%{MARK}%'") == [(0,)]
     assert rows(tmp_path, "SELECT count(*) FROM verdict WHERE kind = 'score' AND value NOTNULL") == [(48,)]
+
+
+def test_dropped_thoughts_are_in_no_file_even_where_an_earlier_recipe_kept_them(tmp_path: Path) -> None:
+    """A folder with a history writes the files of a fresh one."""
+    with serving(thinks="reasoning_content") as farm, serving() as jury:
+        run(tmp_path, farm, jury)
+        n_asked = len(farm.bodies)
+        sample = described_run(tmp_path, 12)["sample"]
+        run(tmp_path, farm, jury, sample={**sample, "reasoning": "drop"})
+        assert len(farm.bodies) == n_asked
+        file = tmp_path / "out/export/parquet/completions.parquet"
+        assert pq.read_table(file)["reasoning"].null_count == 48
+        with Folder(tmp_path / "out") as folder:
+            assert all(s.reasoning is None for record in folder.records() for s in record.samples)
+        assert not verify_folder(tmp_path / "out", 10).damages
+        run(tmp_path, farm, jury)
+        assert pq.read_table(file)["reasoning"].null_count == 0

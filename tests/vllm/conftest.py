@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import struct
 from array import array
 from collections.abc import Callable, Coroutine, Iterator
@@ -83,6 +84,25 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as one that thinks: `####` stands before its final answers, and here that token is `</think>`."""
+    folder = tmp_path_factory.mktemp("thinker") / "tiny"
+    shutil.copytree(TINY, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    model = tokenizer["model"]
+    model["merges"] = [pair for pair in model["merges"] if "####" not in ("".join(pair), *pair)]
+    for old, new in (("####", "</think>"), ("<|system|>", "<think>")):
+        id_ = model["vocab"].pop(old)
+        model["vocab"][new] = id_
+        others = [token for token in tokenizer["added_tokens"] if token["id"] != id_]
+        usual = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+        tokenizer["added_tokens"] = [*others, {"id": id_, "content": new, **usual}]
+    tokenizer["added_tokens"].sort(key=lambda token: token["id"])
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
 def write_safetensors(path: Path, tensors: dict[str, tuple[list[int], list[float]]]) -> None:
     """The format in a few lines: length of the header, header, float32 numbers."""
     header, body = {}, b""
@@ -96,6 +116,11 @@ def write_safetensors(path: Path, tensors: dict[str, tuple[list[int], list[float
 
 def endpoint_of(*, args: dict[str, Any] | None = None, **more: Any) -> Endpoint:
     return Endpoint(vllm=Vllm(args=ARGS | (args or {}), env=ENV, **more))
+
+
+PARSERS = {"reasoning_parser": "deepseek_r1", "tool_call_parser": "hermes"}
+SUM = "Tara had 22 coins and gave away 4. How many coins are left?"
+"""What the tiny model works out before it answers."""
 
 
 def asked(text: str = "What is 3 plus 4?", *, model: str = "tiny", **more: Any) -> Request:

@@ -23,7 +23,7 @@ REQUESTS = [asked(f"What is {i} plus {i % 7}?", n=2, seed=10 * i, temperature=1.
 
 @pytest.fixture(scope="module")
 def engine(open_engine: Callable[..., Loop]) -> Loop:
-    return open_engine(endpoint_of(args={"max_num_seqs": 16}, stall_s=4.0))
+    return open_engine(endpoint_of(args={"max_num_seqs": 16}, stall_s=6.0))
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,15 @@ def test_what_does_not_fit_the_context_is_final(engine: Loop, text: str, max_tok
 def test_the_context_is_known_once_the_engine_is_open(engine: Loop) -> None:
     assert engine.backend.capabilities().n_ctx_tokens == 512
     assert engine.backend.facts()["vllm"] == "0.32.0+cpu"
+    can = "n: yes, temperature: yes, logprobs: yes, seed: yes, cap: max_tokens, thoughts: none seen"
+    assert engine.backend.facts()["can"] == can
     assert "<|end|>" in engine.backend.capabilities().control_tokens
+
+
+def test_an_engine_gets_the_batch_sizes_of_the_offline_class_and_enough_requests_to_fill_them(engine: Loop) -> None:
+    assert llm(engine).vllm_config.scheduler_config.max_num_seqs == 256
+    assert llm(engine).vllm_config.scheduler_config.max_num_batched_tokens == 4096
+    assert engine.backend.capabilities().concurrency == 320
 
 
 def test_a_schema_that_no_grammar_can_hold_is_a_bad_request(engine: Loop) -> None:
@@ -219,26 +227,6 @@ def test_a_cancelled_request_leaves_nothing_in_the_engine(engine: Loop) -> None:
 
     assert engine.run(cancelled()) == 0
     assert engine.send(asked()).choices
-
-
-def test_nothing_is_answered_between_sleep_and_wake_and_nothing_is_lost(engine: Loop) -> None:
-    requests = [asked(p, n=2, seed=i, temperature=1.5) for i, p in enumerate(PROMPTS)]
-    expected = [texts(r) for r in engine.send_all(*requests)]
-
-    async def slept() -> list[list[str]]:
-        backend = engine.backend
-        early = [asyncio.create_task(backend.send(r)) for r in requests[:6]]
-        await asyncio.sleep(0)
-        await backend.sleep()
-        assert all(t.done() for t in early)
-        assert await llm(engine).is_sleeping()
-        late = [asyncio.create_task(backend.send(r)) for r in requests[6:]]
-        await asyncio.sleep(0.5)
-        assert not any(t.done() for t in late)
-        await backend.wake()
-        return [texts(r) for r in await asyncio.gather(*early, *late)]
-
-    assert engine.run(slept()) == expected
 
 
 def test_the_engine_does_not_hear_ctrl_c(engine: Loop) -> None:

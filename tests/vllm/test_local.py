@@ -12,7 +12,7 @@ from tests.vllm.conftest import TINY
 
 from prefsmith.backends import resolve
 from prefsmith.backends.vllm import VllmInProcess, VllmServer, arguments
-from prefsmith.endpoints import Endpoint, Vllm
+from prefsmith.endpoints import Abilities, Endpoint, Vllm
 from prefsmith.errors import UsageError
 
 
@@ -134,9 +134,17 @@ def test_one_lane_of_requests_keeps_every_engine_busy() -> None:
     def concurrency(**more: Any) -> int:
         return resolve(f"local:{TINY}", {"local": Endpoint(**more)}).capabilities.concurrency
 
-    assert concurrency(vllm=Vllm()) == 256
-    assert concurrency(vllm=Vllm(args={"max_num_seqs": 100}, gpus=[[0], [1]])) == 200
+    assert concurrency(vllm=Vllm()) == 320
+    assert concurrency(vllm=Vllm(args={"max_num_seqs": 100}, gpus=[[0], [1]])) == 250
     assert concurrency(vllm=Vllm(args={"max_num_seqs": 100}), limits={"concurrency": 7}) == 7
+
+
+def test_what_is_declared_of_an_engine_is_where_its_thoughts_stand_and_nothing_else() -> None:
+    assert identity(args={"reasoning_parser": "qwen3"}) != identity()
+    endpoint = Endpoint(vllm=Vllm(), can=Abilities(reasoning="think"))
+    assert resolve(f"local:{TINY}", {"local": endpoint}).make()[0].backend.facts()["can"].endswith("thoughts: think")
+    with pytest.raises(UsageError, match="only `reasoning` has a meaning"):
+        resolve(f"local:{TINY}", {"local": Endpoint(vllm=Vllm(), can=Abilities(seed=False))})
 
 
 def test_the_tokenizers_own_special_tokens_are_control_tokens() -> None:

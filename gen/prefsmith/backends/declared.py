@@ -20,8 +20,8 @@ from prefsmith.backends.keys import CommandKey, fit
 from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.backends.probe import Declared
 from prefsmith.endpoints import Endpoint
-from prefsmith.errors import UsageError
-from prefsmith.records import Capabilities
+from prefsmith.errors import UsageError, at
+from prefsmith.records import CONCURRENCY, Capabilities
 
 
 class Servers(NamedTuple):
@@ -32,10 +32,12 @@ class Servers(NamedTuple):
     notes: tuple[str, ...]
 
 
-def servers(name: str, target: str, endpoint: Endpoint) -> Servers:
-    """`name`: the entry's; `target`: what stands in keys. Raises UsageError."""
-    urls = [_checked_url(url, name) for url in endpoint.urls]
-    keys = [(_secret(variable, f"endpoint {name!r} takes its key from"), variable) for variable in endpoint.key_envs]
+def servers(name: str, target: str, endpoint: Endpoint, *, keyless: bool = False) -> Servers:
+    """`name`: the entry's; `target`: what stands in keys; `keyless`: a secret that is not there is a note. Raises
+    UsageError."""
+    urls = _checked_urls(endpoint, name)
+    secrets = _Secrets(name, keyless)
+    keys = [(secrets.of(variable, "its key"), variable) for variable in endpoint.key_envs]
     n = max(len(urls), len(keys))
     urls = urls * n if len(urls) == 1 else urls
     weights = endpoint.weights or [1.0] * n
@@ -44,16 +46,21 @@ def servers(name: str, target: str, endpoint: Endpoint) -> Servers:
     n_per_request = 1 if endpoint.server == "llama.cpp" or endpoint.can.n is False else endpoint.n_per_request
     limits = endpoint.limits
     capabilities = Capabilities(
-        wire.KNOWS[endpoint.server], n_per_request, limits.concurrency, rpm=limits.rpm, tpm=limits.tpm, remote=True
+        wire.KNOWS[endpoint.server],
+        n_per_request,
+        limits.concurrency or CONCURRENCY,
+        rpm=limits.rpm,
+        tpm=limits.tpm,
+        remote=True,
     )
-    access = _access(name, endpoint)
+    access = _access(name, endpoint, secrets)
     command = CommandKey(endpoint.key_command, endpoint.key_ttl_s) if endpoint.key_command else None
     members = []
     for i, (url, weight) in enumerate(zip(urls, weights, strict=True)):
         key, key_name = keys[i % len(keys)] if keys else (command, "key_command" if command else None)
         make = partial(
             OpenAICompatible,
-            access(url=url, key=key, key_name=key_name),
+            access(url=url, key=key or None, key_name=key_name),
             target=target,
             endpoint=name if n == 1 else f"{name}/{i}",
             server=endpoint.server,
@@ -61,8 +68,29 @@ def servers(name: str, target: str, endpoint: Endpoint) -> Servers:
             declared=declared,
         )
         members.append((make, weight))
-    warning = f"{name!r}: verify is off, so WHOEVER answers there gets the key and the prompts"
-    return Servers(capabilities, tuple(members), () if endpoint.verify else (warning,))
+    if not endpoint.verify:
+        secrets.notes.append(f"{name!r}: verify is off, so WHOEVER answers there gets the key and the prompts")
+    return Servers(capabilities, tuple(members), tuple(secrets.notes))
+
+
+class _Secrets:
+    """Values out of the environment. `notes`: what is not there, where nothing will be sent."""
+
+    def __init__(self, endpoint: str, keyless: bool) -> None:
+        self._endpoint, self._keyless = endpoint, keyless
+        self.notes: list[str] = []
+
+    def of(self, variable: str, what: str) -> str:
+        """Its value; empty for one that is not there and not needed. Raises UsageError."""
+        value = os.environ.get(variable, "").strip()
+        where = f"endpoint {self._endpoint!r} takes {what} from the variable {_named(variable)}, which"
+        if not value and self._keyless:
+            self.notes.append(f"{where} is not set; a run needs it")
+        elif not value:
+            raise UsageError(f"{where} is not set; export it first")
+        elif not fit(value):
+            raise UsageError(f"{where} holds characters that no header may")
+        return value
 
 
 def _declared(endpoint: Endpoint, urls: list[str]) -> Declared:
@@ -72,19 +100,18 @@ def _declared(endpoint: Endpoint, urls: list[str]) -> Declared:
     return Declared(can.n, can.temperature, can.logprobs, can.seed, can.reasoning, field or default, field is not None)
 
 
-def _access(name: str, endpoint: Endpoint) -> Callable[..., Access]:
+def _access(name: str, endpoint: Endpoint, secrets: _Secrets) -> Callable[..., Access]:
     """What the members of a pool share."""
-    where = f"endpoint {name!r} takes"
     hidden = []
     headers = {}
     for header, value in endpoint.headers.items():
         if value.startswith("env:"):
-            value = _secret(value.removeprefix("env:"), f"{where} its header {header} from")
+            value = secrets.of(value.removeprefix("env:"), f"its header {header}")
             hidden.append(value)
         headers[header] = value
     proxy = endpoint.proxy
     if proxy.startswith("env:"):
-        proxy = _secret(proxy.removeprefix("env:"), f"{where} its proxy from")
+        proxy = secrets.of(proxy.removeprefix("env:"), "its proxy")
         hidden += [part for part in (proxy, urlsplit(proxy).password) if part]
     files = [endpoint.ca_file, endpoint.client_cert, endpoint.client_key]
     ca_file, cert, cert_key = (None if file is None else _checked_file(file, name) for file in files)
@@ -107,7 +134,23 @@ def _checked_file(file: Path, name: str) -> Path:
     return path
 
 
-def _checked_url(url: str, name: str) -> str:
+def _checked_urls(endpoint: Endpoint, name: str) -> list[str]:
+    """Each as it is asked. One that stands twice for the same key would pass for two servers, with twice the limits."""
+    seen: dict[tuple[str, str], int] = {}
+    urls = []
+    for i, url in enumerate(endpoint.urls):
+        with at("endpoints", name, "urls", i):
+            urls.append(_checked_url(url))
+            key = endpoint.key_envs[i] if len(endpoint.key_envs) > 1 and len(endpoint.urls) > 1 else ""
+            if seen.setdefault((urls[i], key), i) != i:
+                raise UsageError(
+                    f"{url!r} stands here twice, and each URL is one server; `weights:` gives one a larger share, "
+                    "`limits: {concurrency: N}` more requests at a time"
+                )
+    return urls
+
+
+def _checked_url(url: str) -> str:
     """The URL without a trailing slash, or with the part that people paste too much of taken off."""
     try:
         parts = urlsplit(url)
@@ -115,11 +158,10 @@ def _checked_url(url: str, name: str) -> str:
     except ValueError:
         parts, port_ok = urlsplit(""), False
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_ok:
-        raise UsageError(f"endpoints.{name}.urls: {url!r} is no URL; expected something like http://host:8000/v1")
+        raise UsageError(f"{url!r} is no URL; expected something like http://host:8000/v1")
     if parts.username or parts.password or parts.query:
         raise UsageError(
-            f"endpoints.{name}.urls: a URL must hold no user, password or query; name the variable that holds the key "
-            "under key_env:"
+            "a URL must hold no user, password or query; name the variable that holds the key under key_env:"
         )
     return url.rstrip("/").removesuffix("/chat/completions")
 
@@ -129,12 +171,3 @@ def _named(variable: str) -> str:
     return (
         variable if variable.isidentifier() and len(variable) < 64 else "named under key_env (is that the key itself?)"
     )
-
-
-def _secret(variable: str, who: str) -> str:
-    value = os.environ.get(variable, "").strip()
-    if not value:
-        raise UsageError(f"{who} the variable {_named(variable)}, which is not set; export it first")
-    if not fit(value):
-        raise UsageError(f"{who} the variable {variable}, which holds characters that no header may")
-    return value

@@ -85,7 +85,14 @@ class OpenAICompatible:
         return self._capabilities
 
     def facts(self) -> Mapping[str, Json]:
-        return {"url": self._access.url, "server": self._server, "max_tokens_field": self._can.max_tokens_field}
+        """`key`: the variable or program that it comes from."""
+        access = self._access
+        return {
+            "url": access.url,
+            "key": access.key_name,
+            "server": self._server,
+            "max_tokens_field": self._can.max_tokens_field,
+        }
 
     @property
     def can(self) -> Can:

@@ -115,7 +115,10 @@ def reply_of(
     usage = _usage(read.usage)
     alone = _answer_tokens(usage) if len(read.choices) == 1 else None
     return Reply(
-        tuple(_held(_generated(index, c, alone, at in damaged, thinks), schema) for index, at, c in kept),
+        tuple(
+            held(_generated(index, c, alone, usage.n_reasoning_tokens, at in damaged, thinks), schema)
+            for index, at, c in kept
+        ),
         usage,
         read.model,
         read.system_fingerprint,
@@ -141,7 +144,9 @@ def _usable(choices: list[_Choice], n: int) -> list[tuple[int, int, _Choice]]:
     return sorted(out, key=lambda entry: entry[0])
 
 
-def _generated(index: int, choice: _Choice, n_tokens: int | None, damaged: bool, thinks: bool) -> Generated:
+def _generated(
+    index: int, choice: _Choice, n_tokens: int | None, n_thought: int | None, damaged: bool, thinks: bool
+) -> Generated:
     turn = choice.message
     assert turn is not None
     told = turn.reasoning_content or turn.reasoning
@@ -154,14 +159,16 @@ def _generated(index: int, choice: _Choice, n_tokens: int | None, damaged: bool,
     if turn.refusal:
         message["refusal"] = turn.refusal
     reasoning = told or thought or None
-    # Servers count thoughts that stand in the text as answer, and list the tokens of both together.
-    counted = None if thought else n_tokens
+    # Servers count thoughts that stand in the text as answer, some do so wherever they stand, and list the tokens of
+    # both together.
+    counted = None if thought or (told and not n_thought) else n_tokens
     logprob_sum = None if reasoning else _sum(choice.logprobs)
     return Generated(index, message, choice.finish_reason or "unknown", counted, reasoning, logprob_sum, damaged)
 
 
-def _held(generated: Generated, schema: Json) -> Generated:
-    """What was cut off says so already, and calls of tools have schemas of their own."""
+def held(generated: Generated, schema: Json) -> Generated:
+    """With the finish_reason `mismatch` where the answer breaks its request's schema; what was cut off says so already,
+    and calls of tools have schemas of their own."""
     if schema is None or generated.finish_reason not in _NATURAL or "tool_calls" in generated.message:
         return generated
     kept = holds(generated.message["content"] or "", schema)

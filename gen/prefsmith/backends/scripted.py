@@ -19,6 +19,7 @@ from prefsmith.endpoints import Endpoint, Script
 from prefsmith.errors import CallFailed, MachineError
 from prefsmith.reasons import Reason
 from prefsmith.records import (
+    CONCURRENCY,
     NEUTRAL,
     Capabilities,
     Generated,
@@ -51,7 +52,9 @@ _TAIL_CHARS = len(_TAILS[0])
 
 def capabilities_of(endpoint: Endpoint) -> Capabilities:
     limits = endpoint.limits
-    return Capabilities(KNOWS, endpoint.n_per_request, limits.concurrency, rpm=limits.rpm, tpm=limits.tpm)
+    return Capabilities(
+        KNOWS, endpoint.n_per_request, limits.concurrency or CONCURRENCY, rpm=limits.rpm, tpm=limits.tpm
+    )
 
 
 class Scripted:

@@ -22,7 +22,7 @@ from prefsmith.backends.scripted import capabilities_of as scripted_capabilities
 from prefsmith.backends.smollm2 import fetched
 from prefsmith.backends.vllm import local
 from prefsmith.endpoints import Endpoint, Script, Vllm
-from prefsmith.errors import UsageError, did_you_mean
+from prefsmith.errors import UsageError, at, did_you_mean
 from prefsmith.records import Backend, Capabilities
 from prefsmith.shelf import shelf
 
@@ -64,8 +64,9 @@ class Resolved:
     notes: tuple[str, ...] = ()
 
 
-def resolve(model: str, endpoints: Mapping[str, Endpoint]) -> Resolved:
-    """What `TARGET:MODEL` means under these endpoints. Raises UsageError, before anything is spent."""
+def resolve(model: str, endpoints: Mapping[str, Endpoint], *, keyless: bool = False) -> Resolved:
+    """What `TARGET:MODEL` means under these endpoints. Raises UsageError, before anything is spent; `keyless`: nothing
+    will be sent, so that a key which is not there is a note."""
     target, colon, name = model.partition(":")
     if not colon or not target or not name:
         raise UsageError(f"a model is written TARGET:MODEL, such as embedded:tiny; got {model!r}")
@@ -82,10 +83,13 @@ def resolve(model: str, endpoints: Mapping[str, Endpoint]) -> Resolved:
     if endpoint is None:
         known = did_you_mean(target, {*endpoints, *BUILT_IN})
         raise UsageError(f"{model!r}: there is no target {target!r}; {known}. Declare it under `endpoints:`")
-    return _declared(target, name, endpoint)
+    if target not in endpoints:
+        return _declared(target, name, endpoint, keyless)
+    with at("endpoints", target):
+        return _declared(target, name, endpoint, keyless)
 
 
-def _declared(name: str, model: str, endpoint: Endpoint) -> Resolved:
+def _declared(name: str, model: str, endpoint: Endpoint, keyless: bool) -> Resolved:
     identity, key = Identity(endpoint.identity or name, model), f"{name}:{model}"
     if endpoint.vllm is not None:
         engine = local(name, model, endpoint, identity.target)
@@ -97,7 +101,7 @@ def _declared(name: str, model: str, endpoint: Endpoint) -> Resolved:
             Scripted, target=identity.target, endpoint=name, script=endpoint.script, capabilities=capabilities
         )
         return Resolved(identity, name, model, key, capabilities, lambda: (Member(fake()),))
-    pool = servers(name, identity.target, endpoint)
+    pool = servers(name, identity.target, endpoint, keyless=keyless)
     return Resolved(
         identity,
         name,

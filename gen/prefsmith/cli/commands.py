@@ -13,6 +13,7 @@ from pathlib import Path
 
 from prefsmith.cli.terminal import columns, emit, emit_json, outline, plain, side_by_side, width
 from prefsmith.errors import ThresholdFailed, UsageError, did_you_mean
+from prefsmith.text import counted
 
 _INTERRUPTED = (130, 143)
 
@@ -20,12 +21,12 @@ _INTERRUPTED = (130, 143)
 def run(args: Namespace) -> int:
     from prefsmith.cli.flags import billed_of, recipe_of
 
-    recipe, folder = recipe_of(args)
+    recipe, folder, origins = recipe_of(args)
     # What a run needs is imported only now: a mistake in the flags is told at once.
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.job import run_job
 
-    with ProgressLine(sys.stderr) as line:
+    with ProgressLine(sys.stderr) as line, origins.named():
         code = run_job(
             recipe,
             folder,
@@ -40,16 +41,16 @@ def run(args: Namespace) -> int:
 def plan(args: Namespace) -> int:
     from prefsmith.cli.flags import recipe_of
 
-    recipe, folder = recipe_of(args)
+    recipe, folder, origins = recipe_of(args)
     from prefsmith.cli.outlook import render
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.job import plan_job
 
-    with ProgressLine(sys.stderr) as line:
+    with ProgressLine(sys.stderr) as line, origins.named():
         planned = plan_job(
             recipe,
             folder,
-            n_probe=args.n_probe,
+            n_tried=args.n_tried,
             change=args.change,
             on_progress=None if args.quiet else line.update,
             say=line.say,
@@ -64,10 +65,10 @@ def plan(args: Namespace) -> int:
 def doctor(args: Namespace) -> int:
     from prefsmith.cli.flags import recipe_of
 
-    recipe, folder = recipe_of(args)
+    recipe, folder, origins = recipe_of(args)
     from prefsmith.doctor import examine, exit_code_of
 
-    findings = examine(recipe, folder)
+    findings = examine(recipe, folder, origins.told, asks=args.asks)
     if args.json:
         emit_json([finding.as_json() for finding in findings])
     else:
@@ -82,8 +83,8 @@ def judge(args: Namespace) -> int:
     from prefsmith.folder import last_recipe
     from prefsmith.job import judge_job
 
-    recipe = rejudged(args, last_recipe(folder))
-    with ProgressLine(sys.stderr) as line:
+    recipe, origins = rejudged(args, last_recipe(folder))
+    with ProgressLine(sys.stderr) as line, origins.named():
         code = judge_job(
             recipe,
             folder,
@@ -97,11 +98,11 @@ def judge(args: Namespace) -> int:
 def eval(args: Namespace) -> int:
     from prefsmith.cli.flags import billed_of, contest_of
 
-    recipe, folder = contest_of(args)
+    recipe, folder, origins = contest_of(args)
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.contest.job import contest_job
 
-    with ProgressLine(sys.stderr) as line:
+    with ProgressLine(sys.stderr) as line, origins.named():
         code = contest_job(
             recipe,
             folder,
@@ -141,7 +142,7 @@ def export(args: Namespace) -> int:
         emit_json([{**asdict(one), "path": str(one.path)} for one in written])
     for one in () if args.json else written:
         skipped = "".join(f", {n:,} left out as {reason}" for reason, n in sorted(one.skipped.items()))
-        emit(f"{one.path}: {one.n_rows:,} rows ({one.format}{skipped})")
+        emit(f"{one.path}: {counted(one.n_rows, 'row')} ({one.format}{skipped})")
     return 0
 
 
@@ -201,9 +202,10 @@ def _print_pairs(folder: Path, n: int) -> None:
     if not n:
         return
     with Folder(folder) as run:
+        judges = run.judges()
         pairs = ((record, pair) for record in run.records() for pair in record.pairs)
         for record, pair in islice(pairs, n):
-            emit("\n".join(["", *side_by_side(record, pair, width())]))
+            emit("\n".join(["", *side_by_side(record, pair, width(), judges[pair.judge])]))
 
 
 def _run_folder(name: str) -> Path:

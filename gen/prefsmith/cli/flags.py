@@ -10,9 +10,11 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from prefsmith.errors import UsageError, did_you_mean
-from prefsmith.merge import Change, Draft, draft_of, merge, parse_set, parse_value, read_recipe
+from prefsmith.merge import draft_of, merge, parse_set, parse_value, read_recipe
+from prefsmith.origins import Change, Draft, Origins
 from prefsmith.prices import nanousd_of
 from prefsmith.purse import Billed
 from prefsmith.recipe import GRADERS, Pairing, Recipe, run_folder
@@ -60,19 +62,26 @@ _CELLS = {
 }
 
 
-def recipe_of(args: Namespace) -> tuple[Recipe, Path]:
-    """The recipe and the folder of `run` and `plan`. Raises UsageError."""
+class Given(NamedTuple):
+    """What a command line asks for. `origins`: where each part of the recipe was said, for errors that show later."""
+
+    recipe: Recipe
+    folder: Path
+    origins: Origins
+
+
+def recipe_of(args: Namespace) -> Given:
+    """The recipe and the folder of `run`, `plan` and `doctor`. Raises UsageError."""
     draft = _draft(args.x)
     changes = [*_sampling(args, draft), *_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     for part, ask in (("sample", _no_sample), ("judge", _no_judge)):
         if not draft.tree.get(part) and not any(change.place[0] == part for change in changes):
             raise UsageError(ask(draft))
-    return merge(draft, changes), Path(args.out) if args.out else run_folder(
-        DEMO["prompts"]["path"] if args.x is None else args.x
-    )
+    folder = Path(args.out) if args.out else run_folder(DEMO["prompts"]["path"] if args.x is None else args.x)
+    return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
 
 
-def contest_of(args: Namespace) -> tuple[Recipe, Path]:
+def contest_of(args: Namespace) -> Given:
     """The recipe and the folder of `eval`. Raises UsageError."""
     draft = _draft(args.x)
     rows = [row for row in draft.tree.get("sample") or [] if isinstance(row, dict)]
@@ -92,7 +101,8 @@ def contest_of(args: Namespace) -> tuple[Recipe, Path]:
         raise UsageError(f"{draft.name}: nobody marks the answers; give --judge NAME ({did_you_mean('', GRADERS)})")
     # Its pairs are of arms, not of scores, and no trainer's.
     changes += [Change(("pair",), {"strategy": "arms"}, "eval"), Change(("export",), [], "eval")]
-    return merge(draft, changes), Path(args.out) if args.out else Path("runs") / f"eval-{run_folder(args.x).name}"
+    folder = Path(args.out) if args.out else Path("runs") / f"eval-{run_folder(args.x).name}"
+    return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
 
 
 def _contest_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
@@ -109,14 +119,14 @@ def _contest_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
         yield Change(("judge",), rows, "--judge")
 
 
-def rejudged(args: Namespace, last: Recipe) -> Recipe:
+def rejudged(args: Namespace, last: Recipe) -> tuple[Recipe, Origins]:
     """The recipe of `judge`: the folder's last one with other judges or pairing. Raises UsageError."""
     draft = _of_last(last)
     changes = [*_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     for change in changes:
         if change.place[0] in ("sample", "prompts", "seed"):
             raise UsageError(f"{change.origin}: `judge` samples nothing; `prefsmith run` changes {change.place[0]!r}")
-    return merge(draft, changes)
+    return merge(draft, changes), Origins(draft, tuple(changes))
 
 
 def billed_of(args: Namespace) -> Billed | None:
@@ -216,7 +226,10 @@ def _plain(args: Namespace) -> Iterator[Change]:
 
 
 def _endpoints(args: Namespace) -> Iterator[Change]:
-    for name, url in args.endpoint or ():
+    given = args.endpoint or ()
+    for name, url in given:
+        if [other for other, _ in given].count(name) > 1:
+            raise UsageError(f"--endpoint {name}: given twice; several URLs of a pool stand under `urls:` in a recipe")
         yield Change(("endpoints", name, "urls"), [url], f"--endpoint {name}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prefsmith.prices import NANO, dollars
 from prefsmith.records import Json
+from prefsmith.text import counted
 
 _HEAD = ("stage", "by", "requests", "prompt tokens", "answer tokens", "money")
 
@@ -15,18 +16,20 @@ def render(p: Json) -> str:
 
 
 def _subject(p: Json) -> Iterator[str]:
-    grid = f"{p['completions_per_prompt']} completions each"
-    yield f"{p['items']:,} items with {p['prompts']:,} prompts, {grid}; {p['prompts_finished']:,} prompts are finished"
+    grid = f"{counted(p['completions_per_prompt'], 'completion')} each"
+    done = f"finished: {counted(p['prompts_finished'], 'prompt')}"
+    yield f"{counted(p['items'], 'item')} with {counted(p['prompts'], 'prompt')}, {grid}; {done}"
     if p["total"]["requests"] == 0:
         yield "nothing is left to ask"
     elif p["prompts_sampled"]:
-        yield f"told by the {p['prompts_sampled']:,} prompts that are finished here{_spread(p)}"
+        yield f"told by what is finished here, {counted(p['prompts_sampled'], 'prompt')}{_spread(p)}"
     else:
-        yield "nothing was asked yet: sampling is counted, all else is a bound"
+        begun = "no prompt is finished yet" if _sum(p["stages"], "paid") else "nothing was asked yet"
+        yield f"{begun}: sampling is counted, all else is a bound"
 
 
 def _spread(p: Json) -> str:
-    return ", which are spread over the source" if p["probed"] else ""
+    return ", spread over the source" if p["tried"] else ""
 
 
 def _table(p: Json) -> Iterator[str]:
@@ -64,7 +67,8 @@ def _words(p: Json) -> Iterator[str]:
     t = p["total"]
     yield f"paid for already: {_paid(p['stages'])}"
     if t["seconds"]:
-        yield f"time: about {_clock(t['seconds'])}, by {t['bound_by']}"
+        apart = f"; what {', '.join(p['graders_untimed'])} takes is not counted" if p["graders_untimed"] else ""
+        yield f"time: about {_clock(t['seconds'])}, by {t['bound_by']}{apart}"
     elif t["requests"] != 0:
         yield "time: not known before a prompt is finished"
     if p["usd_at_most"]:
@@ -76,7 +80,8 @@ def _words(p: Json) -> Iterator[str]:
     yield from _pairs(p)
     for name in p["never_reached"]:
         share = min(1.0, 3 / p["prompts_sampled"])
-        yield f"{name} was asked about none of the {p['prompts_sampled']:,} prompts; up to {share:.0%} may come to it"
+        seen = counted(p["prompts_sampled"], "prompt")
+        yield f"{name} was asked about none of {seen}; up to {share:.0%} may come to it"
     yield from p["unknown_prices"]
     yield from (f"note: {note}" for note in p["notes"])
     yield from _offer(p)
@@ -86,35 +91,35 @@ def _pairs(p: Json) -> Iterator[str]:
     if p["pairs"] is None:
         return
     if p["pairs_per_item"] == 0:
-        yield f"pairs: none from the {p['prompts_sampled']:,} prompts"
+        yield f"pairs: none from {counted(p['prompts_sampled'], 'prompt')}"
         return
-    need = f"{p['enough_pairs']} take about {round(p['prompts_for_enough']):,} prompts"
-    yield f"pairs: about {p['pairs']:,} from {p['items']:,} items; {need}"
+    need = f"{p['enough_pairs']} take about {counted(round(p['prompts_for_enough']), 'prompt')}"
+    yield f"pairs: about {p['pairs']:,} from {counted(p['items'], 'item')}; {need}"
 
 
 def _offer(p: Json) -> Iterator[str]:
-    """A probe asks models, so it is offered and never taken."""
+    """A trial asks models, so it is offered and never taken."""
     if p["total"]["requests"] == 0:
         return
     if not p["prompts_sampled"]:
-        most = p["probe_usd_at_most"]
+        most = p["trial_usd_at_most"]
         costs = "at a price that is not known" if most is None else f"for at most {_money(most)}" if most else "free"
-        n = p["probe_prompts"]
+        n = p["trial_prompts"]
         yield (
-            f"next: --probe {n} asks the models about {n} prompts ({costs}), to tell tokens, money and time; "
+            f"next: --try {n} asks the models about {counted(n, 'prompt')} ({costs}), to tell tokens, money and time; "
             "the run goes on from their replies"
         )
         return
-    if more := p["probe_advised"]:
-        yield f"next: --probe {more['prompts']} would bring that to {more['off']:.0%}; the run goes on from its replies"
+    if more := p["trial_advised"]:
+        yield f"next: --try {more['prompts']} would bring that to {more['off']:.0%}; the run goes on from its replies"
 
 
 def _paid(stages: Sequence[Json]) -> str:
     sampled = [s for s in stages if s["stage"] == "sample"]
     judged = [s for s in stages if s["stage"] != "sample"]
-    parts = [f"{_sum(sampled, 'paid'):,} of {_sum(sampled, 'of'):,} completions"]
+    parts = [f"{_sum(sampled, 'paid'):,} of {counted(_sum(sampled, 'of'), 'completion')}"]
     if judged:
-        parts.append(f"{_sum(judged, 'paid'):,} of at most {_sum(judged, 'of'):,} verdicts")
+        parts.append(f"{_sum(judged, 'paid'):,} of at most {counted(_sum(judged, 'of'), 'verdict')}")
     return ", ".join(parts)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -21,7 +21,7 @@ prefsmith run recipe.yaml              everything; safe to repeat: it goes on wh
 """
 _WORDS = {
     "run": "sample, judge, pair and export; goes on where it stopped",
-    "plan": "what a run would ask and take; asks nothing, or a few prompts with --probe",
+    "plan": "what a run would ask and take; asks nothing, or a few prompts with --try",
     "doctor": "look whether a run can work here: machine, packages, keys, servers, models",
     "judge": "judge a run's completions anew; samples nothing",
     "eval": "hold models against each other on the same prompts; goes on where it stopped",
@@ -30,6 +30,13 @@ _WORDS = {
     "explain": "where one item, pair or call of a run comes from",
     "summary": "what came of a run",
 }
+_PROMPTS = ("limit", "prompt", "reference", "category", "id", "tools", "system_column", "columns", "format", "split")
+_IDLE = {
+    "plan": {"to", "show"},
+    "doctor": {*_PROMPTS, "strategy", "min_margin", "min_chosen", "to", "budget", "probe", "grace", "show", "quiet"}
+    | {"seed", "change"},
+}
+"""Flags of `run` that another command takes, so that the words of a run do for it, and that change nothing there."""
 
 
 def parse(words: Sequence[str]) -> Namespace:
@@ -66,13 +73,17 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_run(added["run"])
     _add_billed(added["run"])
     _add_run(added["plan"])
-    _add_probe(added["plan"])
+    _add_try(added["plan"])
     _add_run(added["doctor"])
+    _add_probe(added["doctor"])
     _add_judge(added["judge"])
     _add_billed(added["judge"])
     _add_eval(added["eval"])
     _add_export(added["export"])
     _add_readers(added)
+    for word, idle in _IDLE.items():
+        for action in added[word]._actions:
+            action.help = SUPPRESS if action.dest in idle else action.help
     return parser, added
 
 
@@ -165,14 +176,23 @@ def _add_rest(parser: ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress and no summary")
 
 
-def _add_probe(parser: ArgumentParser) -> None:
+def _add_try(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--probe",
-        dest="n_probe",
+        "--try",
+        dest="n_tried",
         type=_count,
         default=0,
         metavar="N",
         help="carry out N prompts of the source, in the run's folder, and tell the rest by what they took",
+    )
+
+
+def _add_probe(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--probe",
+        dest="asks",
+        action="store_true",
+        help="also ask each model of a server what it can do, by at most two small requests, which are paid for",
     )
 
 

@@ -1,7 +1,7 @@
 """How far a run is, as one line: `render` is pure, `ProgressLine` decides when and where it is written.
 
-On a terminal one line is rewritten in place; in a pipe there are whole lines, at most one every ten seconds, and no
-control code.
+On a terminal one line is rewritten in place; in a pipe there are whole lines, one at the start and at most one every
+ten seconds, and no control code.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TextIO
 from prefsmith.cli.terminal import plain
 from prefsmith.prices import dollars
 from prefsmith.progress import Progress
+from prefsmith.text import counted
 
 _PIPE_EVERY_S = 10.0
 _TERMINAL_EVERY_S = 0.1
@@ -32,13 +33,13 @@ def render(seen: Progress) -> str:
     each = seen.n_pairs / seen.n_items_looked if seen.n_items_looked else 0.0
     share = f" ({each:.2f} an item)" if seen.n_items_looked else ""
     about = "about " if seen.n_items_looked < seen.n_items_settled else ""
-    parts.append(f"{about}{round(each * seen.n_items_settled):,} pairs{share}")
+    parts.append(f"{about}{counted(round(each * seen.n_items_settled), 'pair')}{share}")
     parts += _money(seen)
-    parts += _counted("calls failed", seen.n_calls_failed)
-    parts += _counted("without a verdict", seen.n_no_verdict)
+    parts += _by_reason(counted(seen.n_calls_failed.total(), "call") + " failed", seen.n_calls_failed)
+    parts += _by_reason(f"{seen.n_no_verdict.total():,} without a verdict", seen.n_no_verdict)
     if seen.elapsed_s > 0 and seen.n_calls_ok:
         parts.append(f"{_short(seen.n_calls_ok / seen.elapsed_s)} calls/s, {_short(seen.n_tokens)} tokens")
-    parts.append(f"{seen.n_completions:,} completions, {seen.n_verdicts:,} verdicts")
+    parts.append(f"{counted(seen.n_completions, 'completion')}, {counted(seen.n_verdicts, 'verdict')}")
     return " · ".join(parts)
 
 
@@ -52,16 +53,16 @@ def _money(seen: Progress) -> list[str]:
     elif seen.spent_nanousd:
         parts.append(dollars(seen.spent_nanousd))
     if seen.n_unpriced:
-        parts.append(f"{seen.n_unpriced:,} replies without a price")
+        parts.append(f"{counted(seen.n_unpriced, 'reply', 'replies')} without a price")
     return parts
 
 
-def _counted(what: str, reasons: Mapping[str, int]) -> list[str]:
+def _by_reason(what: str, reasons: Mapping[str, int]) -> list[str]:
     most_first = sorted(((n, reason) for reason, n in reasons.items() if n), key=lambda pair: (-pair[0], pair[1]))
     if not most_first:
         return []
     named = ", ".join(f"{reason} {n:,}" for n, reason in most_first)
-    return [f"{sum(n for n, _ in most_first):,} {what} ({named})"]
+    return [f"{what} ({named})"]
 
 
 class ProgressLine:
@@ -75,8 +76,7 @@ class ProgressLine:
         self._now = now
         self._in_place = stream.isatty()
         self._every_s = _TERMINAL_EVERY_S if self._in_place else _PIPE_EVERY_S
-        # A pipe's first line waits its turn too: a short run has only its summary.
-        self._due = now() + (0 if self._in_place else self._every_s)
+        self._due = now()
         self._line = ""
 
     def __enter__(self) -> ProgressLine:

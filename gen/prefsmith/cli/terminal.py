@@ -17,6 +17,7 @@ from textwrap import wrap
 
 from prefsmith.outcomes import Pair, Record, Sample
 from prefsmith.records import Json, canonical
+from prefsmith.text import counted
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MOST_LINES = 16
@@ -77,9 +78,10 @@ def _nested(value: Json) -> bool:
     return isinstance(value, dict) and bool(value)
 
 
-def side_by_side(record: Record, pair: Pair, n_columns: int) -> Iterator[str]:
-    """A pair as two columns under its prompt's last turn."""
-    title = f"{record.id[:8]} · margin {pair.margin:.3g} ({pair.chosen_score:.3g} against {pair.rejected_score:.3g})"
+def side_by_side(record: Record, pair: Pair, n_columns: int, judge: str) -> Iterator[str]:
+    """A pair as two columns under its prompt's last turn; `judge` scored them."""
+    scores = f"{pair.chosen_score:.3g} against {pair.rejected_score:.3g}"
+    title = f"{record.id[:8]} · margin {pair.margin:.3g} ({scores}) by {judge}" + (", confirmed" * bool(pair.confirmed))
     texts = {"chosen": _answer(record.sample(pair.chosen)), "rejected": _answer(record.sample(pair.rejected))}
     return columns(title, record.item.prompt.messages[-1].get("content") or "", texts, n_columns)
 
@@ -106,4 +108,4 @@ def _cut(text: str, n_columns: int) -> list[str]:
     lines = [part for line in text.expandtabs(4).split("\n") for part in wrap(line, n_columns) or [""]]
     if len(lines) <= _MOST_LINES:
         return lines
-    return [*lines[: _MOST_LINES - 1], f"… {len(lines) - _MOST_LINES + 1} more lines"]
+    return [*lines[: _MOST_LINES - 1], f"… {counted(len(lines) - _MOST_LINES + 1, 'more line')}"]

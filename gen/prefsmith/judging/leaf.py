@@ -28,6 +28,7 @@ SHOWN: dict[Kind, tuple[str, ...]] = {"rubric": ("candidate",), "pairwise": ("fi
 """The placeholders of the candidates, in the order shown."""
 FRESH_TEMPERATURE = 0.7
 """At temperature 0 another seed gives the same reply again; a fresh sample needs some."""
+_ASK = Step.ASK  # CPython 3.11 finds a member of an enumeration by way of an error: too slow for every call
 _NONE_GIVEN = "(none given)"
 
 
@@ -103,7 +104,9 @@ class ModelJudge:
         text, _ = self._text(item, candidates)
         messages: tuple[Message, ...] = ({"role": "user", "content": text},)
         sampling = self.sampling
-        if step is Step.REPAIR:
+        if step is _ASK:
+            pass
+        elif step is Step.REPAIR:
             if previous is None:
                 raise ValueError("a repair turn needs the reply that could not be read")
             messages += self._repair_turns(previous)

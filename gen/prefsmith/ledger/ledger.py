@@ -70,6 +70,7 @@ class Ledger:
     def create(cls, folder: Path) -> Ledger:
         """Open for writing, make it when it is not there. Raises MachineError, UsageError (a newer schema)."""
         path = folder / NAME
+        _know_none_and_bytes()
         with translated(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = RunLock(folder)
@@ -200,6 +201,13 @@ def _opened_without_writing(path: Path, undo: ExitStack) -> tuple[sqlite3.Connec
     for part in (path, wal):
         shutil.copyfile(part, copy / part.name)
     return _connect(f"file:{_quoted(copy / NAME)}?mode=rw"), copy
+
+
+def _know_none_and_bytes() -> None:
+    """Adapters that change nothing: for each None and each hash that is written, CPython 3.11's sqlite3 otherwise looks
+    for one in vain, by way of two errors that it makes and drops. That was half of the writer's time."""
+    sqlite3.register_adapter(bytes, bytes)
+    sqlite3.register_adapter(type(None), dict[None, None]().get)  # gives None for None, and is no function of Python's
 
 
 def _quoted(path: Path) -> str:

@@ -10,15 +10,18 @@ import fcntl
 import os
 import socket
 from pathlib import Path
+from typing import Final
 
 from prefsmith.errors import MachineError
+
+LOCK: Final = "run.lock"
 
 
 class RunLock:
     """Raises MachineError when another process holds the folder, naming it."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "run.lock"
+        self._path = folder / LOCK
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

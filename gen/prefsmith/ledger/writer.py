@@ -29,33 +29,49 @@ Call = TypeVar("Call")
 _AT_ONCE: Final = 64
 """Rows of one statement. Each statement's step gives the interpreter's lock up, and a busy loop is slow to give it
 back: row by row, that cost a third of the thread's time."""
-_COLUMNS: Final = {
-    "reads": 2,
-    "text": 3,
-    "call": 28,
-    "completion": 13,
-    "verdict": 14,
+_MARKS: Final = {n: ",".join("?" * n) for n in (2, 3, 8, 13, 14, 23, 28)}
+_INTO: Final = {
+    "reads": ("reads", _MARKS[2]),
+    "text": ("text", _MARKS[3]),
+    "call": ("call", _MARKS[28]),
+    "answered": (
+        "call(id, session, prompt, stage, sampler, judge, unit, attempt, target, endpoint, model_reported, "
+        "fingerprint, http_status, request_id, t_sent, wall_s, n_prompt_tokens, n_cached_tokens, n_completion_tokens, "
+        "n_reasoning_tokens, cost_nanousd, reply, reply_hash, status, maybe_billed)",
+        f"{_MARKS[23]},'ok',0",
+    ),
+    "completion": ("completion", _MARKS[13]),
+    "verdict": ("verdict", _MARKS[14]),
+    "score": (
+        "verdict(prompt, judge, reads, shown, value, parts, read_version, call, repeat, kind)",
+        f"{_MARKS[8]},0,'score'",
+    ),
 }
+"""Where the rows of each list go. What is the same in nearly all rows stands in the statement: a value that is bound,
+NULL or not, costs more than a call of Python."""
 
 
-def _insert(table: str, n_rows: int) -> str:
-    one = f"({','.join('?' * _COLUMNS[table])})"
-    return f"INSERT INTO {table} VALUES{','.join([one] * n_rows)}"
+def _insert(name: str, n_rows: int) -> str:
+    table, values = _INTO[name]
+    return f"INSERT INTO {table} VALUES{','.join([f'({values})'] * n_rows)}"
 
 
-_ONE: Final = {table: _insert(table, 1) for table in _COLUMNS}
-_MANY: Final = {table: _insert(table, _AT_ONCE) for table in _COLUMNS}
+_ONE: Final = {name: _insert(name, 1) for name in _INTO}
+_MANY: Final = {name: _insert(name, _AT_ONCE) for name in _INTO}
 
 
 @dataclass(slots=True)
 class Rows:
-    """What one or more calls add. Tables in the order in which they are written."""
+    """What one or more calls add, in the order in which it is written. `answered`: calls with a reply and nothing to
+    say against it; `score`: verdicts with a value; each with fewer columns than `call` and `verdict`."""
 
     reads: list[_Row] = field(default_factory=list)
     text: list[_Row] = field(default_factory=list)
     call: list[_Row] = field(default_factory=list)
+    answered: list[_Row] = field(default_factory=list)
     completion: list[_Row] = field(default_factory=list)
     verdict: list[_Row] = field(default_factory=list)
+    score: list[_Row] = field(default_factory=list)
     counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     spans: list[_Row] = field(default_factory=list)
     """(view, first, last) of finished lines that replace the spans in `merged`."""
@@ -169,7 +185,7 @@ class Writer(Generic[Call]):
 
     def _commit(self, rows: Rows) -> None:
         with self._ledger.transaction() as db:
-            for table in _COLUMNS:
+            for table in _INTO:
                 values: list[_Row] = getattr(rows, table)
                 n_even = len(values) - len(values) % _AT_ONCE
                 for i in range(0, n_even, _AT_ONCE):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum
 from math import inf, isfinite
-from typing import Final, NamedTuple, assert_never
+from typing import Final, NamedTuple
 
 from prefsmith.limits.block import LONGEST_ASKED_S, Block
 from prefsmith.limits.breaker import Breaker
@@ -49,6 +49,9 @@ class Outcome(StrEnum):
     """A 503."""
     FAILED = "failed"
     """Another 5xx, no connection, a time-out, a broken reply."""
+
+
+_OK, _FAILED = Outcome.OK, Outcome.FAILED  # CPython 3.11 finds a member by way of an error: too slow for every reply
 
 
 class Ticket(NamedTuple):
@@ -112,31 +115,31 @@ class Limiter:
         n_tokens: float | None = None,
         quota: Quota | None = None,
         retry_after_s: float | None = None,
-    ) -> None:
-        """`n_tokens`: what it cost, when known. A refusal costs none; of a failure that is not known."""
+    ) -> bool:
+        """Whether the endpoint went down or came up by it. `n_tokens`: what it cost, when known. A refusal costs none;
+        of a failure that is not known."""
         if quota is not None:
             self._learn(now, quota)
-        was_down, was_storm = self._breaker.down, self._concurrency.storm
-        self._breaker.back(now, outcome is not Outcome.FAILED, ticket.epoch)
+        breaker, held = self._breaker, self._concurrency
+        was_down, was_storm = breaker.down, not self._block.free and held.storm
+        breaker.back(now, outcome is not _FAILED, ticket.epoch)
         self._n_results += 1
-        match outcome:
-            case Outcome.OK | Outcome.REFUSED:
-                self.n_ok += 1
-                if self._concurrency.answered(now, ticket.number):
-                    self._block.since = None
-            case Outcome.LIMITED | Outcome.OVERLOADED:
-                self._refused(now, ticket, outcome, retry_after_s)
-            case Outcome.FAILED:
-                self.n_failed += 1
-                self._concurrency.failed(ticket.number)
-            case _:
-                assert_never(outcome)
-        if (was_down and not self._breaker.down) or (was_storm and not self._concurrency.storm):
+        if outcome is _OK or outcome is Outcome.REFUSED:
+            self.n_ok += 1
+            if held.answered(now, ticket.number):
+                self._block.since = None
+        elif outcome is _FAILED:
+            self.n_failed += 1
+            held.failed(ticket.number)
+        else:
+            self._refused(now, ticket, outcome, retry_after_s)
+        if (was_down and not breaker.down) or (was_storm and not held.storm):
             self._block.ended(now)
         if self._bucket is not None:
             free = outcome in (Outcome.REFUSED, Outcome.LIMITED, Outcome.OVERLOADED)
             cost = n_tokens if n_tokens is not None else 0 if free else ticket.n_tokens
             self._bucket.refund(now, ticket.n_tokens - cost)
+        return breaker.down is not was_down
 
     def has_room(self, n: int) -> bool:
         """For so many more in flight."""

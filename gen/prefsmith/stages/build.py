@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from prefsmith.backends import Resolved
 from prefsmith.backends import resolve as resolve_model
-from prefsmith.errors import UsageError, did_you_mean
+from prefsmith.errors import UsageError, at, did_you_mean
 from prefsmith.gates import Gates
 from prefsmith.judging.graders import Grader, make_grader
 from prefsmith.judging.leaf import ModelJudge
@@ -53,16 +53,22 @@ class Resolution:
         return {r.backend_key: r for r in used}
 
 
-def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool = True) -> Resolution:
+def resolve(
+    recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool = True, keyless: bool = False
+) -> Resolution:
     """Raises UsageError for a model, judge, grader or parameter that cannot work.
 
-    `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone.
+    `roots`: where paths of judge files are looked for; `sampling` False leaves the generators alone; `keyless`: nothing
+    will be sent, so that a key which is not there is a note.
     """
     notes: list[str] = []
     samplers: dict[bytes, Drawn] = {}
-    for row in recipe.sample if sampling else ():
-        target = resolve_model(row.model, recipe.endpoints)
-        for sampler, n in _grid(row, target, recipe.seed, notes.append):
+    for i, row in enumerate(recipe.sample if sampling else ()):
+        with at("sample", i, "model"):
+            target = resolve_model(row.model, recipe.endpoints, keyless=keyless)
+        with at("sample", i):
+            grid = _grid(row, target, recipe.seed, notes.append)
+        for sampler, n in grid:
             of = sampler_hash(sampler)
             drawn, same = Drawn(sampler, n, target, row.reasoning == "keep"), samplers.get(of)
             if same is not None:
@@ -70,10 +76,14 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
             samplers[of] = drawn
     if recipe.gates.min_tokens > 1 and any(d.by.capabilities.n_per_request > 1 for d in samplers.values()):
         raise UsageError(
-            "gates.min_tokens: servers count the tokens of a request's choices together; set `n_per_request: 1` for "
-            "the endpoint, or leave min_tokens at 1"
+            "servers count the tokens of a request's choices together; set `n_per_request: 1` for the endpoint, or "
+            "leave min_tokens at 1",
+            ("gates", "min_tokens"),
         )
-    judges = tuple(_judge(recipe, spec, roots) for spec in recipe.judge)
+    judges = []
+    for i, spec in enumerate(recipe.judge):
+        with at("judge", i, "use" if spec.confirm is None else "confirm"):
+            judges.append(_judge(recipe, i, roots, keyless))
     used = [drawn.by for drawn in samplers.values()] + [r for _, _, r in judges if r is not None]
     notes.extend(dict.fromkeys(note for r in used for note in r.notes))
     if sampling and recipe.export and sum(drawn.n for drawn in samplers.values()) < 2:
@@ -85,7 +95,7 @@ def resolve(recipe: Recipe, roots: Sequence[Path] = (Path(),), *, sampling: bool
                 f"judge {spec.use or spec.confirm!r} is the model that also samples ({spec.model}): "
                 "models favour their own answers; another model makes a better judge"
             )
-    return Resolution(recipe, tuple(samplers.values()), judges, tuple(notes))
+    return Resolution(recipe, tuple(samplers.values()), tuple(judges), tuple(notes))
 
 
 def _grid(row: Sample, by: Resolved, seed: int, note: Callable[[str], None]) -> list[tuple[Sampler, int]]:
@@ -107,7 +117,7 @@ def _grid(row: Sample, by: Resolved, seed: int, note: Callable[[str], None]) -> 
         unknown = sorted(set(sampling.described()) - by.capabilities.knows - {"temperature", "max_tokens", "stop"})
         if unknown:
             raise UsageError(
-                f"sample: {row.model} does not know {', '.join(unknown)} (it knows "
+                f"{row.model} does not know {', '.join(unknown)} (it knows "
                 f"{', '.join(sorted(by.capabilities.knows))}); leave it out, or declare the endpoint's `server:`"
             )
         n = row.n
@@ -119,24 +129,28 @@ def _grid(row: Sample, by: Resolved, seed: int, note: Callable[[str], None]) -> 
     return out
 
 
-def _judge(recipe: Recipe, spec: Judge, roots: Sequence[Path]) -> tuple[Judge, Grader | ModelJudge, Resolved | None]:
+def _judge(
+    recipe: Recipe, i: int, roots: Sequence[Path], keyless: bool
+) -> tuple[Judge, Grader | ModelJudge, Resolved | None]:
+    spec = recipe.judge[i]
     name = spec.use or spec.confirm or ""
     grades = spec.use is not None and (name in GRADERS or ".py:" in name)
     if grades:
         if spec.model is not None:
-            raise UsageError(f"judge: the grader {name!r} needs no model; leave `model` out")
+            raise UsageError(f"the grader {name!r} needs no model; leave `model` out")
         return spec, make_grader(spec), None
     if not name.endswith(".toml") and name not in judge_names():
         known = did_you_mean(name, [*GRADERS, *judge_names()])
-        raise UsageError(f"judge: there is no grader or judge {name!r}; {known}; or give FILE.py:NAME or a .toml path")
+        raise UsageError(f"there is no grader or judge {name!r}; {known}; or give FILE.py:NAME or a .toml path")
     if spec.model is None:
-        raise UsageError(f"judge: {name!r} asks a model; name it with `model: TARGET:MODEL` or --judge-model")
-    by = resolve_model(spec.model, recipe.endpoints)
+        raise UsageError(f"{name!r} asks a model; name it with `model: TARGET:MODEL` or --judge-model")
+    with at("judge", i, "model"):
+        by = resolve_model(spec.model, recipe.endpoints, keyless=keyless)
     judge = load_judge(name, (by.identity.target, by.identity.model), by.wire_model, roots)
     if spec.confirm is not None and judge.kind != "pairwise":
-        raise UsageError(f"judge: `confirm` needs a pairwise judge; {name!r} is {judge.kind}")
+        raise UsageError(f"`confirm` needs a pairwise judge; {name!r} is {judge.kind}")
     if spec.use is not None and judge.kind == "pairwise":
-        raise UsageError(f"judge: the pairwise judge {name!r} confirms pairs; write it as `confirm: {name}`")
+        raise UsageError(f"the pairwise judge {name!r} confirms pairs; write it as `confirm: {name}`")
     return spec, judge, by
 
 

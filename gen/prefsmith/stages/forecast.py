@@ -1,7 +1,7 @@
 """What a view still asks, counted by the function that will ask it, and what that will take, by what was taken.
 
 Sampling is counted exactly. How many texts pass the gates, which items find no pair under an earlier judge, which
-replies need a second step, how long answers are and how long they take is known of finished prompts alone, of a probe
+replies need a second step, how long answers are and how long they take is known of finished prompts alone, of a trial
 or of a run that was stopped: they stand for the rest. Without any there are only counts and bounds.
 """
 
@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 import orjson
 
 from prefsmith.judging.leaf import SHOWN
+from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.ingest import Selection
-from prefsmith.ledger.known import Known
+from prefsmith.ledger.known import Known, Work
 from prefsmith.ledger.read import knowns, prompts_of, works
 from prefsmith.prices import FREE, NANO, most_nanousd
 from prefsmith.records import Json
@@ -52,14 +53,14 @@ class Counted:
     """Of each finished prompt."""
     left: dict[Stage, Left] = field(default_factory=dict)
     offered_nanousd: int = 0
-    """The most that a probe can cost."""
+    """The most that a trial can cost."""
 
 
 def forecast(
     db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], window: int, *,
     offered: frozenset[int] = frozenset(), start_s: float = 0.0, in_turn: bool = False,
 ) -> Json:  # fmt: skip
-    """`terms`: by lane; `offered`: prompts that a probe would take; `start_s`: until models are loaded;
+    """`terms`: by lane; `offered`: prompts that a trial would take; `start_s`: until models are loaded;
     `in_turn`: they work one after the other."""
     counted = _counted(db, view, terms, offered)
     finished = counted.finished[:: max(1, ceil(len(counted.finished) / MOST_SAMPLED))]
@@ -77,10 +78,11 @@ def forecast(
         "stages": [_row(s, one, counted.left[s], terms[s.lane]) for s, one in expected.items()],
         "total": _total(expected, counted) | _time(expected, counted, terms, window, start_s, in_turn),
         "usd_at_most": _usd([None if t.price is None else most for t, most in at_most]),
-        "probe_usd_at_most": None if any(t.price is None for t, _ in at_most) else counted.offered_nanousd / NANO,
+        "trial_usd_at_most": None if any(t.price is None for t, _ in at_most) else counted.offered_nanousd / NANO,
         "pairs": None if per_item is None else round(per_item * n_items),
         "pairs_per_item": per_item,
         "graders": [x.name for x in view.plan.leaves if x.role == "grader"],
+        "graders_untimed": [x.name for x in view.plan.leaves if x.grader is not None and not x.grader.inline],
         "never_reached": [s.name for s, of in sample.took.items() if of and not any(t.n_requests for t in of)],
     }
 
@@ -97,8 +99,9 @@ def _counted(db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], off
     for block in prompts_of(db, view.selection):
         held = knowns(db, block, plan.samplers, plan.judges, bodies=False)
         sizes = _sizes(db, view.selection, block)
-        sampled = [p for p in block if not grid.is_open(plan, held[p])]
-        done = {w.id for w in works(db, view.selection, sampled) if not needed(plan, w, held[w.id])} if sampled else ()
+        begun = [p for p in block if held[p].verdicts or not grid.is_open(plan, held[p])]
+        at = {w.id: w for w in works(db, view.selection, begun)} if begun else {}
+        done = {p for p, w in at.items() if not grid.is_open(plan, held[p]) and not needed(plan, w, held[p])}
         for prompt in block:
             known, size, most = held[prompt], sizes[prompt], 0
             out.n_prompts += 1
@@ -112,7 +115,10 @@ def _counted(db: sqlite3.Connection, view: View, terms: Mapping[str, Terms], off
             for call in grid.missing(plan, known):
                 most += _add_call(sampling[call.lane], call, size, terms[call.lane])
             for leaf, left in judging:
-                most += _add_leaf(left, leaf, plan, known, size, terms[leaf.lane], finished=prompt in done)
+                n_held = _n_held(leaf, known, at[prompt]) if prompt in at else 0
+                most += _add_leaf(left, leaf, plan, n_held, size, terms[leaf.lane], finished=prompt in done)
+                # What a finished prompt took holds its older verdicts too.
+                left.n_begun += 0 if prompt in done else sum(1 for key in known.verdicts if key[0] == leaf.judge)
             out.n_open += prompt not in done
             out.offered_nanousd += most if prompt in offered else 0
     return out
@@ -132,19 +138,21 @@ def _add_call(left: Left, call: Sampled, size: Size, terms: Terms) -> int:
 
 
 def _add_leaf(
-    left: Left, leaf: Leaf, plan: Plan, known: Known, size: Size, terms: Terms, *, finished: bool
+    left: Left, leaf: Leaf, plan: Plan, n_held: int, size: Size, terms: Terms, *, finished: bool
 ) -> int:  # fmt: skip
     """As if every text were judged and every item had its pairs to confirm, each with one question."""
     assert leaf.asks is not None
-    n_held = sum(1 for key in known.verdicts if key[0] == leaf.judge)
     left.n_paid += n_held
     if finished:
         left.n_all += n_held
         return 0
-    left.n_begun += n_held
-    n = size.n_items * (2 * plan.rule.max_per_prompt if leaf.role == "confirm" else len(plan.keys))
-    left.n_all += n
-    n_asked = max(0, n - n_held)
+    if leaf.role == "confirm":
+        # Of a prompt that is still judged: its pair may become another, of which nothing is confirmed.
+        n = n_asked = size.n_items * 2 * plan.rule.max_per_prompt
+    else:
+        n = size.n_items * len(plan.keys)
+        n_asked = max(0, n - n_held)
+    left.n_all += max(n, n_held)
     longest = max(c.value.sampling.max_tokens for c in plan.cells if c.value is not None)
     n_bytes = len(leaf.asks.prompt.encode()) + size.n_bytes + size.n_column_bytes + _BODY_BYTES
     n_shown = len(SHOWN[leaf.asks.kind]) * longest
@@ -153,6 +161,15 @@ def _add_leaf(
     left.n_answers += n_asked
     left.nanousd += n_asked * most
     return n_asked * most
+
+
+def _n_held(leaf: Leaf, known: Known, work: Work) -> int:
+    """Verdicts that the view has a use for: on texts that it takes, and on its items' columns as they are now."""
+    texts = {c.text for c in known.completions.values()}
+    reads = {reads_hash(item.item, leaf.reads) for item in work.items}
+    return sum(
+        1 for judge, of, shown, _ in known.verdicts if judge == leaf.judge and of in reads and texts.issuperset(shown)
+    )
 
 
 def _asking(plan: Plan) -> Iterator[Leaf]:

@@ -171,8 +171,12 @@ class Desk:
         self, rows: Rows, work: Work, known: Known, call: Asked | Graded, shown: tuple[int, ...], result: Judged,
         version: int, call_id: int | None,
     ) -> None:  # fmt: skip
-        reads = self._reads(rows, known, call.reads)
-        reason = result.reason
+        reads, reason, texts = self._reads(rows, known, call.reads), result.reason, ",".join(map(str, shown))
+        rows.counts["verdicts"] += 1
+        if isinstance(result, Score) and reason is None:
+            parts = None if result.parts is None else canonical(result.parts).decode()
+            rows.score.append((work.id, call.leaf.judge, reads, texts, result.value, parts, version, call_id))
+            return
         if isinstance(result, Choice):
             choice = None if result.position is None else str(result.position)
             kind, value, p, parts = "choice", None, result.p, None
@@ -180,10 +184,9 @@ class Desk:
             kind, value, p, choice = "score", result.value, None, None
             parts = None if result.parts is None else canonical(result.parts).decode()
         rows.verdict.append(
-            (work.id, call.leaf.judge, reads, ",".join(map(str, shown)), 0, kind, value, p, choice, None, parts,
+            (work.id, call.leaf.judge, reads, texts, 0, kind, value, p, choice, None, parts,
              reason, version, call_id)
         )  # fmt: skip
-        rows.counts["verdicts"] += 1
         if reason is not None:
             rows.counts[f"no_verdict.{reason}"] += 1
 
@@ -201,17 +204,23 @@ class Desk:
             shown = ",".join(map(str, call.shown))
             unit = f'{{"reads":{reads},"repeat":0,"shown":[{shown}],"step":"{call.step}"}}'
         kept = None if generated is None else _kept(generated)
-        status_code = reply.http_status if reply else error.http_status if error else None
-        request_id = reply.request_id if reply else error.request_id if error else None
-        rows.call.append(
-            (call_id, self._ledger.session, work.id, stage, sampler, judge, unit, status, reason,
-             sent.attempt, sent.target, sent.endpoint, reply.model_reported if reply else None,
-             reply.fingerprint if reply else None, status_code, request_id, None, sent.t_sent, sent.wall_s,
-             usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens, usage.n_reasoning_tokens,
-             sent.cost_nanousd,
-             bool(error and error.maybe_billed), None if kept is None else kept.decode(),
-             None if kept is None else text_hash(kept), None if extra is None else canonical(extra).decode())
-        )  # fmt: skip
+        said, said_hash = (None, None) if kept is None else (kept.decode(), text_hash(kept))
+        session = self._ledger.session
+        if reply is not None and reason is None and extra is None:
+            rows.answered.append(
+                (call_id, session, work.id, stage, sampler, judge, unit, sent.attempt, sent.target, sent.endpoint,
+                 reply.model_reported, reply.fingerprint, reply.http_status, reply.request_id, sent.t_sent,
+                 sent.wall_s, *usage, sent.cost_nanousd, said, said_hash)
+            )  # fmt: skip
+        else:
+            of: Reply | CallFailed | None = reply if reply is not None else error
+            rows.call.append(
+                (call_id, session, work.id, stage, sampler, judge, unit, status, reason, sent.attempt, sent.target,
+                 sent.endpoint, reply.model_reported if reply else None, reply.fingerprint if reply else None,
+                 of.http_status if of else None, of.request_id if of else None, None, sent.t_sent, sent.wall_s,
+                 *usage, sent.cost_nanousd, 1 if error and error.maybe_billed else 0, said, said_hash,
+                 None if extra is None else canonical(extra).decode())
+            )  # fmt: skip
         if status == "ok":
             counts = rows.counts
             counts["calls.ok"] += 1

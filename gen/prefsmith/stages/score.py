@@ -13,6 +13,8 @@ from prefsmith.reasons import Reason
 from prefsmith.records import Item
 from prefsmith.stages.calls import Asked, Call, Graded, Leaf, Plan
 
+_ASK = Step.ASK
+
 
 def missing(leaf: Leaf, items: Sequence[OpenItem], texts: Sequence[int], known: Known) -> list[Call]:
     """Verdicts of this judge on these texts that the ledger lacks; equal keys are one call."""
@@ -45,7 +47,7 @@ def asked(leaf: Leaf, item: Item, reads: bytes, shown: tuple[int, ...], known: K
     """The next step for a verdict: the first question, or what follows a reply that could not be read."""
     tried = known.tried.get((leaf.judge, reads, shown, 0))
     if not tried:
-        return Asked(leaf, item, reads, shown, Step.ASK, None)
+        return Asked(leaf, item, reads, shown, _ASK, None)
     step = next_step([(Step(t.step), t.reason) for t in tried]) or Step.ASK
     return Asked(leaf, item, reads, shown, step, tried[-1].reply)
 

@@ -1,6 +1,6 @@
 """What finished prompts took: requests, tokens, money and time of each stage, prompt by prompt, out of the ledger.
 
-Read from call rows, so that it holds for a probe as for a run that was stopped. It does not extrapolate.
+Read from call rows, so that it holds for a trial as for a run that was stopped. It does not extrapolate.
 """
 
 from __future__ import annotations

@@ -68,11 +68,12 @@ def records(db: sqlite3.Connection, view: View, shift: int = 0) -> Iterator[Reco
     """The view, item by item, texts included; `shift` is added to every ledger integer in them, so that records of
     several ledgers can be told apart."""
     cut = margin_cut(db, view)
+    silent = {cell.sampler for cell in view.plan.cells if not cell.keeps_reasoning}
     for one in seen(db, view, bodies=True, cut=cut):
         keys = [key for key in view.plan.keys if key in one.known.completions]
         messages = {t: orjson.loads(body) for t, body in one.known.bodies.items()}
         for item in one.work.items:
-            record = _record(one, item, keys, messages)
+            record = _record(one, item, keys, messages, silent)
             yield _shifted(record, shift) if shift else record
 
 
@@ -97,7 +98,8 @@ def _texts(known: Known, pair: Pair) -> tuple[int, int]:
     return known.completions[pair.chosen].text, known.completions[pair.rejected].text
 
 
-def _record(one: Seen, item: OpenItem, keys: Iterable[Key], messages: dict[int, Message]) -> Record:
+def _record(one: Seen, item: OpenItem, keys: Iterable[Key], messages: dict[int, Message], silent: set[int]) -> Record:
+    """`silent`: samplers whose thoughts the recipe drops."""
     settled = one.settled[item.id]
     samples = []
     for key in keys:
@@ -110,7 +112,7 @@ def _record(one: Seen, item: OpenItem, keys: Iterable[Key], messages: dict[int, 
                 c.n_chars,
                 c.n_tokens,
                 c.seed,
-                c.reasoning,
+                None if key[0] in silent else c.reasoning,
                 one.gates[key],
                 settled.scores.get(key, {}),
                 c.text in one.known.damaged,

@@ -25,7 +25,6 @@ class Engine:
         self.deadly, self.startable = deadly, startable
         self.n_starts = self.n_tokens = 0
         self.alive = self.hangs = False
-        self.awake = True
         self.heard: Counter[str] = Counter()
         self._down = asyncio.Event()
 
@@ -45,7 +44,6 @@ class Engine:
         text = str(request.messages[0]["content"])
         if not self.alive:
             raise Died
-        assert self.awake, "asked while it sleeps"
         self.heard[text] += 1
         for turn in range(3):
             await asyncio.sleep(0.001)
@@ -65,12 +63,6 @@ class Engine:
 
     async def stop(self, wait_s: float) -> None:
         self.die()
-
-    async def sleep(self, level: int) -> None:
-        self.awake = False
-
-    async def wake(self) -> None:
-        self.awake = True
 
 
 def request(text: str) -> Request:
@@ -215,26 +207,6 @@ def test_an_idle_engine_is_not_taken_for_hung() -> None:
     assert asyncio.run(idle()) == 1
 
 
-def test_nothing_is_sent_between_sleep_and_wake() -> None:
-    async def slept() -> list[str]:
-        engine = Engine()
-        supervised = Supervised([engine], name="test", stall_s=60.0)
-        await supervised.open()
-        early = [asyncio.create_task(outcome(supervised, t)) for t in TEXTS[:5]]
-        await asyncio.sleep(0.001)
-        await supervised.sleep(1)
-        assert all(t.done() for t in early)
-        late = [asyncio.create_task(outcome(supervised, t)) for t in TEXTS[5:]]
-        await asyncio.sleep(0.02)
-        assert not any(t.done() for t in late)
-        await supervised.wake()
-        told = await asyncio.gather(*early, *late)
-        await supervised.close()
-        return told
-
-    assert asyncio.run(slept()) == [f"re: {t}" for t in TEXTS]
-
-
 def test_a_suspect_that_is_not_wanted_any_more_holds_nobody_up() -> None:
     async def cancelled() -> list[str]:
         engine = Engine(deadly=lambda text: text == "p7")
@@ -264,16 +236,23 @@ def test_what_an_engine_refuses_is_the_callers_to_see() -> None:
     assert engine.n_starts == 1
 
 
-def test_closing_lets_nobody_wait() -> None:
+@pytest.mark.parametrize("hangs", [False, True])
+def test_closing_lets_nobody_wait(hangs: bool) -> None:
+    """Neither for an engine that is being started again nor for one that hangs."""
+
     async def closed() -> str:
-        engine = Engine()
-        supervised = Supervised([engine], name="test", stall_s=60.0)
+        engine = Engine(startable=1)
+        supervised = Supervised([engine], name="test", stall_s=60.0, start_pause_s=60.0)
         await supervised.open()
-        await supervised.sleep(1)
+        if hangs:
+            engine.hangs = True
+        else:
+            engine.die()
         task = asyncio.create_task(outcome(supervised, "p0"))
         await asyncio.sleep(0.005)
         await supervised.close()
-        return await task
+        async with asyncio.timeout(10):
+            return await task
 
     assert asyncio.run(closed()) == "server_error!"
 

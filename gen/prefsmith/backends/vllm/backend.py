@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prefsmith.backends.probe import Declared
 from prefsmith.backends.vllm import arguments
 from prefsmith.backends.vllm.children import WARDEN
 from prefsmith.backends.vllm.in_process import InProcess
@@ -26,6 +27,11 @@ class Checkpoint:
     adapters: Mapping[str, Path]
 
 
+def enough(n_seqs: int) -> int:
+    """Requests in flight that keep an engine full: some must wait in it when others end."""
+    return min(65536, n_seqs + n_seqs // 4)
+
+
 class _Managed:
     """Backend over engines that are equal but for their devices."""
 
@@ -37,12 +43,14 @@ class _Managed:
         checkpoint: Checkpoint,
         vllm: Vllm,
         capabilities: Capabilities,
+        declared: Declared,
+        limited: bool,
         engines: Sequence[InProcess] | Sequence[Served],
     ) -> None:
         self.target = target
         self.endpoint = endpoint
         self._checkpoint, self._vllm = checkpoint, vllm
-        self._capabilities = capabilities
+        self._capabilities, self._declared, self._limited = capabilities, declared, limited
         self._engines = engines
         self._supervised: Supervised | None = None
         self._n_restarts = 0
@@ -58,6 +66,8 @@ class _Managed:
             self._supervised = Supervised(self._engines, name=name, stall_s=self._vllm.stall_s)
             await self._supervised.open()
             self._capabilities = replace(self._capabilities, n_ctx_tokens=self._engines[0].n_ctx_tokens)
+            if not self._limited and (n_seqs := sum(engine.n_seqs or 0 for engine in self._engines)):
+                self._capabilities = replace(self._capabilities, concurrency=enough(n_seqs))
 
     def capabilities(self) -> Capabilities:
         return self._capabilities
@@ -71,6 +81,7 @@ class _Managed:
             "args": dict(self._vllm.args),
             "n_engines": len(self._engines),
             "n_ctx_tokens": self._capabilities.n_ctx_tokens,
+            "can": self._declared.can().told(),
         }
 
     @property
@@ -85,13 +96,6 @@ class _Managed:
         if self._supervised is None:
             raise RuntimeError("a backend is opened before it sends")
         return self._supervised
-
-    async def sleep(self, level: int = 1) -> None:
-        """Give the devices' memory back; requests wait until `wake`. Returns when nothing is in flight any more."""
-        await self._open().sleep(level)
-
-    async def wake(self) -> None:
-        await self._open().wake()
 
     async def close(self) -> None:
         supervised, self._supervised = self._supervised, None
@@ -109,14 +113,15 @@ class VllmInProcess(_Managed):
     """Engines beside this process, asked without HTTP."""
 
     def __init__(
-        self, *, target: str, endpoint: str, checkpoint: Checkpoint, vllm: Vllm, capabilities: Capabilities
-    ) -> None:
-        engines = [
-            InProcess(checkpoint.model, checkpoint.name, vllm, checkpoint.adapters, ids) for ids in _devices(vllm)
-        ]
+        self, *, target: str, endpoint: str, checkpoint: Checkpoint, vllm: Vllm, capabilities: Capabilities,
+        declared: Declared, limited: bool,
+    ) -> None:  # fmt: skip
+        model, name, adapters = checkpoint.model, checkpoint.name, checkpoint.adapters
+        thinks = declared.reasoning == "think"
         super().__init__(
             target=target, endpoint=endpoint, checkpoint=checkpoint, vllm=vllm, capabilities=capabilities,
-            engines=engines,
+            declared=declared, limited=limited,
+            engines=[InProcess(model, name, vllm, adapters, ids, thinks=thinks) for ids in _devices(vllm)],
         )  # fmt: skip
 
     async def close(self) -> None:
@@ -128,15 +133,14 @@ class VllmServer(_Managed):
     """Servers of our own on this machine, asked over loopback."""
 
     def __init__(
-        self, *, target: str, endpoint: str, checkpoint: Checkpoint, vllm: Vllm, capabilities: Capabilities
-    ) -> None:
-        self.servers = [
-            Served(checkpoint.model, checkpoint.name, vllm, checkpoint.adapters, ids, capabilities)
-            for ids in _devices(vllm)
-        ]
+        self, *, target: str, endpoint: str, checkpoint: Checkpoint, vllm: Vllm, capabilities: Capabilities,
+        declared: Declared, limited: bool,
+    ) -> None:  # fmt: skip
+        model, name, adapters = checkpoint.model, checkpoint.name, checkpoint.adapters
+        self.servers = [Served(model, name, vllm, adapters, ids, capabilities, declared) for ids in _devices(vllm)]
         super().__init__(
             target=target, endpoint=endpoint, checkpoint=checkpoint, vllm=vllm, capabilities=capabilities,
-            engines=self.servers,
+            declared=declared, limited=limited, engines=self.servers,
         )  # fmt: skip
 
     async def close(self) -> None:

@@ -14,14 +14,15 @@ import orjson
 
 from prefsmith.backends import wire
 from prefsmith.backends.files import folder_sha256
+from prefsmith.backends.probe import Declared
 from prefsmith.backends.vllm import arguments
-from prefsmith.backends.vllm.backend import Checkpoint, VllmInProcess, VllmServer
+from prefsmith.backends.vllm.backend import Checkpoint, VllmInProcess, VllmServer, enough
 from prefsmith.endpoints import Endpoint, Vllm
 from prefsmith.errors import UsageError, did_you_mean
 from prefsmith.records import Backend, Capabilities, Json, canonical
 
 N_SEQS = 256
-"""vLLM's own default of sequences in one step; the engine is kept busy with that many requests."""
+"""vLLM's usual default of sequences in one step; an engine in this process says its own once it is up."""
 _CHANGES_ANSWERS = (
     "revision", "code_revision", "tokenizer", "tokenizer_revision", "tokenizer_mode", "dtype", "quantization",
     "kv_cache_dtype", "hf_overrides", "rope_scaling", "chat_template", "default_chat_template_kwargs",
@@ -63,7 +64,14 @@ def local(endpoint_name: str, model: str, endpoint: Endpoint, target: str) -> Lo
         f"{endpoint_name}:{base}",
         capabilities,
         partial(
-            kind, target=target, endpoint=endpoint_name, checkpoint=checkpoint, vllm=vllm, capabilities=capabilities
+            kind,
+            target=target,
+            endpoint=endpoint_name,
+            checkpoint=checkpoint,
+            vllm=vllm,
+            capabilities=capabilities,
+            declared=_declared(endpoint, vllm, where),
+            limited=endpoint.limits.concurrency is not None,
         ),
     )
 
@@ -124,13 +132,23 @@ def _capabilities(endpoint: Endpoint, vllm: Vllm, folder: Path | None) -> Capabi
     n_engines = len(vllm.gpus or [[]]) * int(vllm.args.get("data_parallel_size") or 1)
     n_seqs = int(vllm.args.get("max_num_seqs") or N_SEQS)
     limits = endpoint.limits
-    concurrency = limits.concurrency if "concurrency" in limits.model_fields_set else n_seqs * n_engines
     return Capabilities(
         wire.KNOWS["vllm"],
         endpoint.n_per_request,
-        concurrency,
+        limits.concurrency or enough(n_seqs * n_engines),
         control_tokens=_control_tokens(folder) if folder else (),
+        rpm=limits.rpm,
+        tpm=limits.tpm,
     )
+
+
+def _declared(endpoint: Endpoint, vllm: Vllm, where: str) -> Declared:
+    """What every model of this vLLM can do (tests/vllm asks the real one), so that nobody has to ask it."""
+    can = endpoint.can
+    if (can.n, can.temperature, can.logprobs, can.seed) != (None, None, None, None):
+        raise UsageError(f"{where}: what vLLM can do is known; under `can:` only `reasoning` has a meaning here")
+    parsed = "reasoning" if vllm.args.get("reasoning_parser") else "none"
+    return Declared(n=True, temperature=True, logprobs=True, seed=True, reasoning=can.reasoning or parsed, sure=True)
 
 
 def _control_tokens(folder: Path) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from typing import Final
 from prefsmith.backends.access import Access, Route
 from prefsmith.backends.failures import redacted
 from prefsmith.backends.openai_compatible import OpenAICompatible
+from prefsmith.backends.probe import Declared
 from prefsmith.backends.vllm import arguments
 from prefsmith.backends.vllm.supervise import Died
 from prefsmith.endpoints import Vllm
@@ -62,15 +63,18 @@ class Served:
         adapters: Mapping[str, Path],
         gpus: Sequence[int] | None,
         capabilities: Capabilities,
+        declared: Declared,
     ) -> None:
         """`model`: a folder or a hub's name; `name`: what requests call it."""
         self._model, self._name, self._vllm, self._adapters, self._gpus = model, name, vllm, adapters, gpus
-        self._capabilities = capabilities
+        self._capabilities, self._declared = capabilities, declared
         self._process: asyncio.subprocess.Process | None = None
         self._client: OpenAICompatible | None = None
         self._log: Path | None = None
         self._port = 0
+        # A server tells neither; what is too long comes back as a 400.
         self.n_ctx_tokens: int | None = None
+        self.n_seqs: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -95,7 +99,12 @@ class Served:
         await self._healthy()
         access = Access(f"http://127.0.0.1:{self._port}/v1", key, route=Route("none"), timeout_s=PATIENCE_S)
         self._client = OpenAICompatible(
-            access, target=self._name, endpoint=self._name, server="vllm", capabilities=self._capabilities
+            access,
+            target=self._name,
+            endpoint=self._name,
+            server="vllm",
+            capabilities=self._capabilities,
+            declared=self._declared,
         )
         await self._client.open((), 0)
 
@@ -165,14 +174,6 @@ class Served:
         if self._log is not None:
             self._log.unlink(missing_ok=True)
             self._log = None
-
-    async def sleep(self, level: int) -> None:
-        """A server is put to sleep by stopping it."""
-        del level
-        await self.stop(20.0)
-
-    async def wake(self) -> None:
-        await self.start()
 
     async def _get(self, path: str) -> bytes | None:
         """The body of a 200, None for everything else."""

@@ -17,6 +17,7 @@ from prefsmith.backends.vllm.isolation import Isolation, Suspect
 from prefsmith.errors import CallFailed, PrefsmithError
 from prefsmith.reasons import Reason
 from prefsmith.records import Reply, Request, canonical
+from prefsmith.text import counted
 
 SUSPECT_AFTER: Final = 2
 MAX_DEATHS, WITHIN_S = 8, 1800.0
@@ -51,10 +52,6 @@ class Engine(Protocol):
         """End it, whatever state it is in; after `wait_s` by force."""
         ...
 
-    async def sleep(self, level: int) -> None: ...
-
-    async def wake(self) -> None: ...
-
 
 class Replica:
     """One engine. `apart`: only suspects may be sent there. `out`: it is given up."""
@@ -85,7 +82,6 @@ class Supervised:
         self._name, self._stall_s = name, stall_s
         self._max_deaths, self._start_pause_s = max_deaths, start_pause_s
         self._replicas = [Replica(engine) for engine in engines]
-        self._closed_gate = self._asleep = False
         self._gone: str | None = None
         self._n_sends = self._n_barren = 0
         self._waiting: list[asyncio.Future[None]] = []
@@ -108,6 +104,8 @@ class Supervised:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for replica in self._replicas:
+            self._let_go(replica)
         await asyncio.gather(*(r.engine.stop(STOP_S) for r in self._replicas))
 
     # -- asking
@@ -150,7 +148,7 @@ class Supervised:
     async def _free(self, request: Request) -> Replica:
         """An engine that is up; the same one for the same conversation, unless it has much more to do."""
         while True:
-            up = [] if self._closed_gate else [r for r in self._replicas if r.up and not r.apart]
+            up = [r for r in self._replicas if r.up and not r.apart]
             if len(up) == 1:
                 return up[0]
             if up:
@@ -219,13 +217,13 @@ class Supervised:
     async def _apart(self) -> Replica:
         """An engine that is up, has nothing left to do, and gets nothing but suspects from now on."""
         while True:
-            up = [] if self._closed_gate else [r for r in self._replicas if r.up]
+            up = [r for r in self._replicas if r.up]
             if up:
                 replica = min(up, key=lambda r: len(r.asked))
                 replica.apart = True
                 while replica.up and replica.asked:
                     await self._change()
-                if replica.up and not self._closed_gate:
+                if replica.up:
                     return replica
                 self._together(replica)
             await self._change()
@@ -240,22 +238,27 @@ class Supervised:
         """The engine is down: what it had in flight is asked again, and it is started again."""
         if not replica.up:
             return
-        replica.up = False
         now = asyncio.get_running_loop().time()
+        self._let_go(replica)
         for asked in replica.asked:
             asked.n_deaths += 1
-            if asked.leash is not None:
-                asked.leash.reschedule(now)
         self._n_barren += 1
         if not replica.apart:
             replica.deaths.append(now)
         while replica.deaths and replica.deaths[0] < now - WITHIN_S:
             replica.deaths.popleft()
-        self._say(f"an engine {how} with {len(replica.asked)} requests in flight; it is started again")
+        self._say(f"an engine {how} with {counted(len(replica.asked), 'request')} in flight; it is started again")
         if len(replica.deaths) > self._max_deaths or self._n_barren > MAX_BARREN:
             self._spawn(self._drop(replica, "its engine died too often; what it printed above may say why"))
         else:
             self._spawn(self._restart(replica))
+
+    def _let_go(self, replica: Replica) -> None:
+        """Who waits for an answer of this engine gets none, whether it says so or hangs."""
+        replica.up = False
+        for asked in replica.asked:
+            if asked.leash is not None:
+                asked.leash.reschedule(asyncio.get_running_loop().time())
 
     async def _restart(self, replica: Replica) -> None:
         error: PrefsmithError | None = None
@@ -287,7 +290,7 @@ class Supervised:
         while True:
             await asyncio.sleep(min(5.0, self._stall_s / 8))
             for replica in self._replicas:
-                if not replica.up or self._asleep:
+                if not replica.up:
                     continue
                 try:
                     pulse = await replica.engine.pulse()
@@ -298,26 +301,6 @@ class Supervised:
                     replica.pulse, replica.since = pulse, loop.time()
                 elif loop.time() - replica.since > self._stall_s:
                     self._fell(replica, f"brought no token for {self._stall_s:g} s")
-
-    # -- sleeping
-
-    async def sleep(self, level: int) -> None:
-        """Close the gate, let what is in flight come to its end, and put every engine to sleep."""
-        self._closed_gate = True
-        while any(r.asked or r.apart or not (r.up or r.out) for r in self._replicas):
-            await self._change()
-        self._asleep = True
-        await asyncio.gather(*(r.engine.sleep(level) for r in self._replicas if r.up))
-
-    async def wake(self) -> None:
-        for replica in self._replicas:
-            try:
-                if replica.up:
-                    await replica.engine.wake()
-            except Died:
-                self._fell(replica, "died asleep")
-        self._asleep = self._closed_gate = False
-        self._changed()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefsmith.backends.replies import read_calls
+from prefsmith.backends.replies import apart, held, read_calls
 from prefsmith.errors import CallFailed
 from prefsmith.reasons import Reason
 from prefsmith.records import Generated, Json, Message, Reply, Request, Usage
@@ -21,8 +21,9 @@ N_RENDERED = 64
 
 
 class Talk:
-    def __init__(self, llm: Any, args: Mapping[str, Json]) -> None:
-        """`llm`: a started AsyncLLM. Raises ValueError, TypeError or KeyError for an unknown parser."""
+    def __init__(self, llm: Any, args: Mapping[str, Json], thinks: bool = False) -> None:
+        """`llm`: a started AsyncLLM; `thinks`: thoughts end with `</think>` even where nothing opens them. Raises
+        ValueError, TypeError or KeyError for an unknown parser."""
         from vllm import __version__
         from vllm.parser import ParserManager
         from vllm.renderers.chat_utils import load_chat_template
@@ -34,6 +35,7 @@ class Talk:
         self._model_config = llm.model_config
         self._params = ChatParams(load_chat_template(args.get("chat_template")))
         self._template: dict[str, Json] = dict(args.get("default_chat_template_kwargs") or {})
+        self._thinks, self._counts = thinks, bool(args.get("reasoning_parser"))
         self._tools = args.get("tool_call_parser")
         self._parser = ParserManager.get_parser(
             tool_parser_name=self._tools,
@@ -45,8 +47,9 @@ class Talk:
         self._fingerprint = f"vllm-{__version__}"
         self._rendered: OrderedDict[tuple[int, int], tuple[Request, list[int]]] = OrderedDict()
 
-    def asked(self, request: Request) -> tuple[Json, Any]:
-        """The prompt and the parameters of `AsyncLLM.generate`. Raises CallFailed when it cannot be asked."""
+    def asked(self, request: Request) -> tuple[Json, Any, dict[str, Json]]:
+        """The prompt, the parameters and the options of `AsyncLLM.generate`. Raises CallFailed when it cannot be
+        asked."""
         if request.kind != "chat":
             detail = f"this engine cannot answer a {request.kind!r} request"
             raise CallFailed(Reason.BAD_REQUEST, detail, stops_endpoint=True)
@@ -64,7 +67,8 @@ class Talk:
                 f"the prompt has {len(tokens)} tokens and {n_asked} are wanted for the answer; the model holds "
                 f"{self.n_ctx_tokens} together",
             )
-        return {"type": "token", "prompt_token_ids": tokens}, self._sampling(request)
+        prompt = {"type": "token", "prompt_token_ids": tokens}
+        return prompt, self._sampling(request), self._thinking(request, tokens)
 
     def _tokens(self, request: Request) -> list[int]:
         # By identity: a prompt's messages are one value for all cells that ask it; the request is kept, so that no
@@ -84,8 +88,7 @@ class Talk:
         return tokens
 
     def _sampling(self, request: Request) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         sampling = request.sampling
         greedy = sampling.temperature == 0
@@ -113,6 +116,18 @@ class Talk:
             skip_clone=True,
         )
 
+    def _thinking(self, request: Request, tokens: list[int]) -> dict[str, Json]:
+        """Where a schema begins to bind: after the thoughts, which some templates leave out."""
+        if request.schema is None or self._parser is None:
+            return {}
+        parser = self._parsing(self._as_wire(request))
+        if parser.reasoning_parser is None:
+            return {}
+        return {
+            "reasoning_ended": parser.is_reasoning_end(tokens),
+            "reasoning_parser_kwargs": {"chat_template_kwargs": self._template},
+        }
+
     def _skips_special(self, request: Request) -> bool:
         """Some parsers find a call or a thought by tokens that nobody else should see."""
         if self._parser is None:
@@ -127,29 +142,34 @@ class Talk:
             words = sorted({str(c.finish_reason) for c in out.outputs}) if out is not None else ["nothing"]
             reason = Reason.INTERRUPTED if words == ["abort"] else Reason.SERVER_ERROR
             raise CallFailed(reason, f"no choice was finished (finish_reason {', '.join(words)})")
-        generated = [self._generated(c, request, out.prompt_token_ids) for c in choices]
+        read = [self._generated(c, request, out.prompt_token_ids) for c in choices]
+        n_thought = sum(n for _, n in read) if self._counts else None
         usage = Usage(
             len(out.prompt_token_ids),
             out.num_cached_tokens,
             sum(len(c.token_ids) for c in out.outputs),
-            None,
+            n_thought,
         )
-        return Reply(tuple(generated), usage, request.model, self._fingerprint, out.request_id)
+        generated = tuple(held(one, request.schema) for one, _ in read)
+        return Reply(generated, usage, request.model, self._fingerprint, out.request_id)
 
-    def _generated(self, choice: Any, request: Request, prompt: Sequence[int]) -> Generated:
-        message: Message = {"role": "assistant", "content": choice.text}
-        finish_reason, reasoning, n_tokens = choice.finish_reason, None, len(choice.token_ids)
-        if self._parser is not None:
+    def _generated(self, choice: Any, request: Request, prompt: Sequence[int]) -> tuple[Generated, int]:
+        """The choice, and how many of its tokens are known to be thoughts."""
+        finish_reason, calls, n_thought = choice.finish_reason, None, 0
+        if self._parser is None:
+            reasoning, content = apart(choice.text, self._thinks)
+        else:
             reasoning, content, calls, n_thought = self._parsed(choice, request, prompt)
-            message["content"] = content
-            n_tokens -= n_thought
-            if calls:
-                message["tool_calls"] = calls
-                finish_reason = "tool_calls" if finish_reason == "stop" else finish_reason
-            elif content is None:
-                message["content"] = ""
-        logprob_sum = choice.cumulative_logprob if request.logprobs else None
-        return Generated(choice.index, message, finish_reason, n_tokens, reasoning, logprob_sum)
+        message: Message = {"role": "assistant", "content": content}
+        if calls:
+            message["tool_calls"] = calls
+            finish_reason = "tool_calls" if finish_reason == "stop" else finish_reason
+        elif content is None:
+            message["content"] = ""
+        # Thoughts that were not counted, and sums over both, say nothing of the answer.
+        n_tokens = None if reasoning and not n_thought else len(choice.token_ids) - n_thought
+        logprob_sum = choice.cumulative_logprob if request.logprobs and not reasoning else None
+        return Generated(choice.index, message, finish_reason, n_tokens, reasoning or None, logprob_sum), n_thought
 
     def _parsed(
         self, choice: Any, request: Request, prompt: Sequence[int]
