@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,12 @@ def carried_out(subject: Subject, size: str, seeds: list[int], out: Path) -> dic
     results = {
         "subject": subject.name,
         "size": size,
-        "settings": {**asdict(sizes), "sampling": list(subject.sampling), "judge": subject.judge},
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "prefsmith": VERSION,
+        "settings": {**asdict(sizes), "run": [*subject.sampling, *subject.pairing], "eval": list(subject.answering)},
+        "versions": {
+            "prefsmith": VERSION,
+            "Python": ".".join(map(str, sys.version_info[:3])),
+            "xllamacpp": version("xllamacpp"),
+        },
         "seeds": [Lab(subject, size, seed, out / f"seed-{seed}", base).results() for seed in seeds],
     }
     (out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")

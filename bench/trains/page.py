@@ -43,7 +43,9 @@ def _lines(results: Results) -> Iterator[str]:
     seeds = [one["seed"] for one in results["seeds"]]
     yield f"# Do the pairs train a better model? ({results['subject']}, {results['size']})"
     yield ""
-    yield f"`{_command(results)}`, {_told(results)}"
+    yield f"`{_command(results)}`"
+    yield ""
+    yield _told(results)
     for name in results["seeds"][0]["eval"]:
         yield ""
         yield f"## Held out: {SETS[name]}"
@@ -51,8 +53,7 @@ def _lines(results: Results) -> Iterator[str]:
             n = [one["eval"][name]["temperatures"][at]["n_items"] for one in results["seeds"]]
             yield ""
             prompts = " / ".join(map(str, n))
-            yield f"Temperature {temperature:g}, {prompts} prompts; points of right answers, 95 % intervals paired"
-            yield "by prompt:"
+            yield f"Temperature {temperature:g}: {prompts} prompts; points of right answers, paired 95 % intervals."
             yield ""
             yield from _claims(results, name, at, seeds)
             yield ""
@@ -69,8 +70,9 @@ def _command(results: Results) -> str:
 
 
 def _told(results: Results) -> str:
-    used = {f"{k} {v}" for one in results["seeds"] for of in one["trained"].values() for k, v in of["versions"].items()}
-    return f"prefsmith {results['prefsmith']}, Python {results['python']}, {', '.join(sorted(used))}."
+    trainers = [of["versions"] for one in results["seeds"] for of in one["trained"].values()]
+    used = {f"{k} {v}" for versions in (results["versions"], *trainers) for k, v in versions.items()}
+    return ", ".join(sorted(used, key=str.lower)) + "; on a CPU, one thread."
 
 
 def _temperatures(results: Results, name: str) -> list[float]:
