@@ -111,14 +111,14 @@ def _making(results: Results) -> Iterator[str]:
     yield ""
     yield f"Settings: {', '.join(f'{k} {_value(v)}' for k, v in results['settings'].items())}."
     yield ""
-    yield "| seed | prompts | with both kinds | pairs trained on | steps of DPO, SFT | CPU-seconds |"
+    yield "| seed | prompts | with both kinds | pairs trained on | steps | CPU-seconds |"
     yield "|---|---|---|---|---|---|"
     for one in results["seeds"]:
-        run, made = one["run"], one["trained"]
+        run, steps = one["run"], ", ".join(f"{arm} {of['steps']}" for arm, of in one["trained"].items())
         cpu = ", ".join(f"{name} {of:.0f}" for name, of in one["cpu_s"].items())
         yield (
             f"| {one['seed']} | {run['items']['n']:,} | {run['items']['with_pair']:,} | {run['n_trained_on']} | "
-            f"{made['dpo']['steps']}, {made['sft']['steps']} | {cpu} |"
+            f"{steps} | {cpu} |"
         )
 
 

@@ -96,7 +96,7 @@ SMOLLM2 = Subject(
         "full": Sizes(train=240, pairs=200, held_out=104, lr=5e-4, epochs=1, batch=8),
         "small": Sizes(train=96, pairs=64, held_out=64, lr=5e-4, epochs=1, batch=8),
     },
-    sampling=("--temps", "0.2,0.6,0.8,1.0", "--n", "1", "--max-tokens", "64"),
+    sampling=("--temps", "0.3,0.5,0.7,0.9", "--n", "2", "--max-tokens", "64"),
     answering=("--temps", "0,0.7", "--max-tokens", "64"),
     pairing=("--min-chosen", "1"),
     training=("--lora", "16", "18"),

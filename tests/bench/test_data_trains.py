@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def test_the_base_written_as_a_tuned_model_is_the_shipped_file(bench: Any, tmp_p
 
 @pytest.mark.trainers
 def test_pairs_train_a_better_model_and_turned_labels_do_not(bench: Any, tmp_path: Path) -> None:
-    results = bench("data_trains").carried_out(bench("subjects").TINY, "small", [0], tmp_path)
+    tiny = replace(bench("subjects").TINY, arms=("flipped", "dpo"), held_out={"new": 2})
+    results = bench("data_trains").carried_out(tiny, "small", [0], tmp_path)
     table = bench("page").page(results)
     for at in (0, 1):
         (gain,) = bench("page").differences(results, "new", at, "dpo", "base")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from prefsmith.records import Json
 
-_NOTHING: Json = {"value": None, "interval": None}
+NOTHING: Final = "–"
 
 
 def render(report: Json, *, categories: bool = False) -> str:
@@ -36,85 +37,80 @@ def _section(at: Json) -> Iterator[str]:
     left_out = f"; {at['left_out']:,} left out, which some arm has no verdict on" if at["left_out"] else ""
     yield f"Temperature {at['temperature']:g}: {at['n_items']:,} items{left_out}"
     yield ""
-    formed = any(arm["form"] is not None for arm in at["arms"])
-    head = ["arm", "answers", "right, %", "mean tokens", "cut off, %"]
-    marked = any(arm["pass"] is not None for arm in at["arms"])
-    head[3:3] = ["right form, %", "right given the form, %"] if formed else []
-    rows = []
-    for arm in at["arms"]:
-        row = [
-            arm["arm"],
-            f"{arm['n_answers']:,}",
-            _rate(arm["pass"] or _NOTHING),
-            _number(arm["mean_tokens"]),
-            _rate(arm["cut_off"]),
-        ]
-        row[3:3] = [_rate(arm["form"]), _rate(arm["pass_given_form"])] if formed else []
-        rows.append(row)
-    yield from table(*((head, rows) if marked else ([*head[:2], *head[3:]], [[*r[:2], *r[3:]] for r in rows])))
+    arms, differences = at["arms"], at["differences"]
+    columns = {
+        "arm": [arm["arm"] for arm in arms],
+        "answers": [f"{arm['n_answers']:,}" for arm in arms],
+        "right, %": [_rate(arm["pass"]) for arm in arms],
+        "right form, %": [_rate(arm["form"]) for arm in arms],
+        "right given the form, %": [_rate(arm["pass_given_form"]) for arm in arms],
+        "mean tokens": [_number(arm["mean_tokens"]) for arm in arms],
+        "cut off, %": [_rate(arm["cut_off"]) for arm in arms],
+    }
+    yield from _table(columns)
     if at["duels"]:
         yield ""
         yield from _duels(at["duels"])
-    if not at["differences"]:
-        return
-    yield ""
-    head = ["difference in points", "right", *(["right form"] if formed else []), "items better, worse"]
-    rows = [
-        [
-            f"{d['arm']} − {d['over']}",
-            difference(d["pass"]),
-            *([difference(d["form"])] if formed else []),
-            f"{d['better']:,}, {d['worse']:,}",
-        ]
-        for d in at["differences"]
-    ]
-    yield from table(head, rows)
+    if differences:
+        yield ""
+        columns = {
+            "difference in points": [f"{d['arm']} − {d['over']}" for d in differences],
+            "right": [_points(d["pass"]) for d in differences],
+            "right form": [_points(d["form"]) for d in differences],
+            "items better, worse": [f"{d['better']:,}, {d['worse']:,}" for d in differences],
+        }
+        yield from _table(columns)
 
 
 def _duels(duels: Sequence[Json]) -> Iterator[str]:
-    head = ["before the judge", "items", "win rate, % (a tie is half)", "won, tied, lost", "ties: orders disagree"]
-    rows = []
-    for d in duels:
-        n = Counter(d["outcomes"])
+    told = []
+    for n in (Counter(d["outcomes"]) for d in duels):
         won, lost = n["won"] + n["won_unasked"], n["lost"] + n["lost_unasked"]
-        told = f"{won:,}, {n.total() - won - lost - n['without_verdict']:,}, {lost:,}"
-        if n["without_verdict"]:
-            told += f"; {n['without_verdict']:,} without a verdict"
-        name = f"{d['arm']} over {d['over']}"
-        rows.append([name, f"{d['n_items']:,}", _rate(d["win_rate"]), told, f"{n['orders_disagree']:,}"])
-    yield from table(head, rows)
+        without = f"; {n['without_verdict']:,} without a verdict" if n["without_verdict"] else ""
+        told.append(f"{won:,}, {n.total() - won - lost - n['without_verdict']:,}, {lost:,}{without}")
+    columns = {
+        "before the judge": [f"{d['arm']} over {d['over']}" for d in duels],
+        "items": [f"{d['n_items']:,}" for d in duels],
+        "win rate, % (a tie is half)": [_rate(d["win_rate"]) for d in duels],
+        "won, tied, lost": told,
+        "ties: orders disagree": [f"{d['outcomes'].get('orders_disagree', 0):,}" for d in duels],
+    }
+    yield from _table(columns)
 
 
 def _by_category(at: Json) -> Iterator[str]:
-    head = ["right by category, %", "items", *(arm["arm"] for arm in at["arms"])]
-    rows = [
-        [name, f"{of['n_items']:,}", *(f"{100 * p:.1f}" for p in of["pass"])] for name, of in at["categories"].items()
-    ]
-    yield from table(head, rows)
+    names = at["categories"]
+    columns = {
+        "right by category, %": list(names),
+        "items": [f"{of['n_items']:,}" for of in names.values()],
+        **{arm["arm"]: [f"{100 * of['pass'][i]:.1f}" for of in names.values()] for i, arm in enumerate(at["arms"])},
+    }
+    yield from _table(columns)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Markdown with its columns aligned."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, ["-" * w for w in widths], *rows):
+def _table(columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Markdown with its columns aligned; a column that tells nothing is left out."""
+    told = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
+    widths = [max(map(len, (name, *cells))) for name, cells in told.items()]
+    for row in (tuple(told), ["-" * w for w in widths], *zip(*told.values(), strict=True)):
         yield "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
 
 
 def _rate(rate: Json) -> str:
-    if rate["value"] is None:
-        return "–"
+    if rate is None or rate["value"] is None:
+        return NOTHING
     if rate["interval"] is None:
         return f"{100 * rate['value']:.1f}"
     low, high = rate["interval"]
     return f"{100 * rate['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def difference(of: Json) -> str:
-    if of["value"] is None:
-        return "–"
+def _points(of: Json) -> str:
+    if of is None or of["value"] is None:
+        return NOTHING
     low, high = of["interval"]
     return f"{100 * of['value']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return NOTHING if value is None else f"{value:.1f}"
