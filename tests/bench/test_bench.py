@@ -25,12 +25,19 @@ def table_of(*command: str) -> dict[str, float]:
 def test_the_engine_bench_takes_reading_and_writing_off_the_whole_job() -> None:
     rows = table_of("engine.py", "--cases", "a", "--prompts", "20", "--script", "5", "--repeat", "1")
     assert rows["(a) start-up, taken off"] > 0.05
-    (engine,) = (raw for what, raw in rows.items() if what.startswith("(a) the engine"))
-    whole, read, wrote = (
+    engine, alone, whole, read, wrote, fake = (
         next(raw for what, raw in rows.items() if words in what)
-        for words in ("the whole job", "reading the source", "writing the file")
+        for words in (
+            "(a) the engine:",
+            "the fake's answers apart",
+            "the whole job",
+            "reading the source",
+            "writing the file",
+            "main thread the fake's answers",
+        )
     )
     assert engine == pytest.approx(whole - read - wrote, rel=0.02, abs=20)
+    assert alone == pytest.approx(engine - fake, rel=0.02, abs=20) and fake > 0
 
 
 def test_the_backends_bench_sets_the_scripts_beside_the_job() -> None:
