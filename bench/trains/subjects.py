@@ -79,8 +79,8 @@ BRIEF = replace(
     name="tiny-brief",
     suffix="-brief",
     held_out={"new": 4},
+    sizes={name: replace(sizes, epochs=3) for name, sizes in TINY.sizes.items()},
     sampling=(*TINY.sampling, "--system", "Answer briefly."),
-    arms=("sft", "dpo"),
 )
 """Pairs sampled under a system prompt that the trained model never sees: both sides of a pair share a habit, answers
 without their work, which imitation copies and a comparison does not."""
