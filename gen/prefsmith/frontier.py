@@ -54,6 +54,7 @@ class Frontier:
         self._left: set[int] = set()
         self._n_finished = 0
         progress.earlier.update(_verdicts_of(db, view))
+        progress.makes_pairs = not view.plan.arms
 
     def __len__(self) -> int:
         return len(self._open)
@@ -107,7 +108,7 @@ class Frontier:
         seen.n_items_settled += len(prompt.spans)
         seen.n_owed += n_owed
         self._n_finished += 1
-        if self._n_finished <= LOOKED_AT or self._n_finished % LOOK_EVERY == 0:
+        if seen.makes_pairs and (self._n_finished <= LOOKED_AT or self._n_finished % LOOK_EVERY == 0):
             settled = look(self._view, prompt.work, prompt.known).settled
             lines = {line for _, line in prompt.spans}
             seen.n_items_looked += len(lines)

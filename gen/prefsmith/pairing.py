@@ -14,7 +14,7 @@ from prefsmith.ledger.ids import draw
 from prefsmith.outcomes import Key, Pair
 from prefsmith.reasons import Reason
 
-Strategy = Literal["best_worst", "correct_incorrect"]
+Strategy = Literal["best_worst", "correct_incorrect", "arms"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ class Sample(Strict):
 
     model: str
     """TARGET:MODEL, such as openai:gpt-4.1-mini, embedded:tiny, embedded:path/model.gguf, farm:Qwen/Qwen3-8B."""
+    arm: str | None = None
+    """The name under which `prefsmith eval` holds this row against the others; by default the model's."""
     temperature: Annotated[list[Temperature], BeforeValidator(listed), Field(min_length=1)] = [1.0]
     """One or a list. 0 is greedy: one sample, whatever n says."""
     n: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -170,8 +172,9 @@ class Gates(Strict):
 class Pairing(Strict):
     """How chosen and rejected are picked."""
 
-    strategy: Literal["best_worst", "correct_incorrect"] = "best_worst"
-    """best_worst: highest against lowest score. correct_incorrect: a random right one against a random wrong one."""
+    strategy: Literal["best_worst", "correct_incorrect", "arms"] = "best_worst"
+    """best_worst: highest against lowest score. correct_incorrect: a random right one against a random wrong one. arms:
+    each later row's answers against the first row's, whatever their scores; what `prefsmith eval` shows a judge."""
     min_margin: Annotated[float | str, Field()] = 0.0
     """Least difference of the two scores; p75 means that quantile of this run's margins."""
     min_chosen: float | None = None
@@ -254,7 +257,7 @@ class Recipe(Strict):
         for i, stage in enumerate(self.judge):
             if stage.confirm is not None and i != len(self.judge) - 1:
                 raise ValueError("`confirm` must be the last entry of `judge:`")
-        if self.judge[0].confirm is not None:
+        if self.judge[0].confirm is not None and self.pair.strategy != "arms":
             raise ValueError("`confirm` needs a judge or grader before it")
         return self
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from prefsmith.cost import cost_of
 from prefsmith.folder import Folder, refuse_benchmark
 from prefsmith.ledger.known import OpenItem, VerdictKey
-from prefsmith.outcomes import Artifact
+from prefsmith.outcomes import Artifact, Pair
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
-from prefsmith.stages import confirm
+from prefsmith.stages import confirm, rivals
 from prefsmith.stages.calls import Plan
 from prefsmith.stages.decide import scores, wants
 from prefsmith.stages.plan import alive_in, entrants
@@ -175,6 +175,8 @@ def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float], sha
 def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperatures: dict[int, float]) -> None:
     """The pass rate by the first judge, of the completions that it judged or that never got so far. An item that lacks
     what this judge needs, or is not finished, says nothing about a temperature."""
+    if not view.plan.stages:
+        return
     settled, first = one.settled[item.id], view.plan.stages[0]
     if settled.reason is Reason.INCOMPLETE or any(lacks(leaf, item.item) for leaf in first.leaves):
         return
@@ -194,15 +196,20 @@ def _add_verdicts(counts: _Counts, one: Seen, plan: Plan) -> None:
     alive, asked, known = alive_in(plan, one.gates), dict[VerdictKey, str](), one.known
     of, correct = entrants(plan, one.work, alive, known), plan.rule.correct
     for item in one.work.items:
+        found: tuple[Pair, ...] | Reason = Reason.TIE
         for stage in plan.stages:
             asked.update({want.key: want.leaf.name for want in wants(stage, of, item, known, correct)})
+            if plan.arms:
+                continue
             verdicts = scores(stage, of, item, known, correct) or {}
             found = paired(plan, stage.judge, item, alive, known, verdicts)
             if not isinstance(found, Reason):
-                if plan.confirm:
-                    confirming = confirm.wants(plan.confirm, of, [(item, found)], known)
-                    asked.update({want.key: want.leaf.name for want in confirming})
                 break
+        if plan.arms:
+            found = rivals.pairs(plan, one.gates, known)
+        if plan.confirm and not isinstance(found, Reason):
+            confirming = confirm.wants(plan.confirm, of, [(item, found)], known)
+            asked.update({want.key: want.leaf.name for want in confirming})
     for key in asked.keys() & known.verdicts.keys():
         held = known.verdicts[key]
         if not isinstance(held, Artifact) or held.reason is not None:

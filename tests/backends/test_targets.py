@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from prefsmith.backends import resolve
+from prefsmith.backends.vllm.local import _folder
 from prefsmith.endpoints import Endpoint, Limits, Script
 from prefsmith.errors import UsageError
 from prefsmith.shelf import shelf
@@ -115,3 +116,13 @@ def test_the_fake_needs_no_endpoint_and_takes_one():
     declared = {"fake": Endpoint(script=Script(chars=30), n_per_request=4, limits=Limits(concurrency=7))}
     capabilities = resolve("fake:m", declared).capabilities
     assert (capabilities.n_per_request, capabilities.concurrency) == (4, 7)
+
+
+def test_a_tuned_folder_that_is_no_model_says_what_it_is(tmp_path):
+    with pytest.raises(UsageError, match="holds no config"):
+        _folder(str(tmp_path), "vllm:tuned")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match="is a LoRA adapter, not a model: declare it under adapters:"):
+        _folder(str(tmp_path), "vllm:tuned")
+    with pytest.raises(UsageError, match=r"is a folder, and .* reads one GGUF file: convert it"):
+        resolve(f"embedded:{tmp_path}", {})

@@ -106,3 +106,7 @@ def test_one_of_a_thing_is_told_in_the_singular() -> None:
     told = render(one)
     assert "1 call failed (timeout 1)" in told and "1 reply without a price" in told
     assert told.endswith("1 completion, 1 verdict")
+
+
+def test_a_contest_shows_no_pairs() -> None:
+    assert "90 pairs" in render(SEEN) and "pair" not in render(replace(SEEN, makes_pairs=False))

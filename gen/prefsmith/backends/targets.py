@@ -139,6 +139,12 @@ def _gguf_path(name: str) -> Path:
         return fetched()
     if name.endswith(".gguf"):
         return Path(name)
+    if Path(name).expanduser().is_dir():
+        raise UsageError(
+            f"embedded:{name} is a folder, and llama.cpp reads one GGUF file: convert it (llama.cpp's "
+            "convert_hf_to_gguf.py; merge an adapter into its model first) and name the .gguf, or take vllm:"
+            f"{name} where there is a GPU"
+        )
     raise UsageError(
         f"there is no embedded model {name!r}; {did_you_mean(name, ('tiny', 'smollm2'))}, or the path of a file that "
         "ends in .gguf"

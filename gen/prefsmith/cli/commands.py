@@ -11,7 +11,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from prefsmith.cli.terminal import emit, emit_json, outline, plain, side_by_side, width
+from prefsmith.cli.terminal import columns, emit, emit_json, outline, plain, side_by_side, width
 from prefsmith.errors import ThresholdFailed, UsageError, did_you_mean
 from prefsmith.text import counted
 
@@ -99,6 +99,41 @@ def judge(args: Namespace) -> int:
     return _finish(args, folder, code)
 
 
+def eval(args: Namespace) -> int:
+    from prefsmith.cli.flags import billed_of, contest_of
+
+    recipe, folder, origins = contest_of(args)
+    from prefsmith.cli.progress import ProgressLine
+    from prefsmith.contest.job import contest_job
+
+    with ProgressLine(sys.stderr) as line, origins.named():
+        code = contest_job(
+            recipe,
+            folder,
+            change=args.change,
+            billed=billed_of(args),
+            on_progress=None if args.quiet else line.update,
+            say=line.say,
+        )
+    return _finish(args, folder, code)
+
+
+def _print_contest(args: Namespace, folder: Path) -> None:
+    from prefsmith.contest.page import render
+    from prefsmith.contest.report import report_of
+    from prefsmith.contest.samples import beside, samples_of, shown
+    from prefsmith.folder import Folder
+
+    report = report_of(folder)
+    if args.json:
+        emit_json(report)
+        return
+    emit(plain(render(report)))
+    with Folder(folder) as run:
+        for row in shown(samples_of(run), args.show):
+            emit("\n".join(["", *columns(*beside(row), width())]))
+
+
 def export(args: Namespace) -> int:
     folders = [_run_folder(name) for name in args.runs]
     from prefsmith.cli.flags import formats_of, pairing_of
@@ -155,6 +190,11 @@ def _finish(args: Namespace, folder: Path, code: int) -> int:
 
 
 def _print_summary(args: Namespace, folder: Path) -> None:
+    from prefsmith.folder import last_recipe
+
+    if last_recipe(folder).pair.strategy == "arms":
+        _print_contest(args, folder)
+        return
     from prefsmith.page import render
     from prefsmith.summary import summary_of
 

@@ -6,6 +6,7 @@ settings; `--judge` replaces the stages that judge, `--confirm` the one that con
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ DEMO: Json = {
     "pair": {"strategy": "correct_incorrect"},
     "export": ["trl", "openai"],
 }
-_JUDGE_OF = {"demo:tiny": "demo", "demo:constraints": "constraints"}
+_JUDGE_OF = {"demo:tiny": "demo", "demo:tiny-eval": "demo", "demo:constraints": "constraints"}
+_NAMED_ARM = re.compile(r"(?:(?P<name>[^:=]+)=)?(?P<model>.+)", re.DOTALL)
 
 _PLACES = {
     "limit": "prompts.limit",
@@ -77,6 +79,44 @@ def recipe_of(args: Namespace) -> Given:
             raise UsageError(ask(draft))
     folder = Path(args.out) if args.out else run_folder(DEMO["prompts"]["path"] if args.x is None else args.x)
     return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
+
+
+def contest_of(args: Namespace) -> Given:
+    """The recipe and the folder of `eval`. Raises UsageError."""
+    draft = _draft(args.x)
+    rows = [row for row in draft.tree.get("sample") or [] if isinstance(row, dict)]
+    changes = []
+    if args.arm:
+        settings = rows[0] if rows else {"temperature": [0.0]}
+        arms = (_NAMED_ARM.fullmatch(arm) for arm in args.arm)
+        rows = [{**settings, "arm": arm["name"], "model": arm["model"]} for arm in arms if arm]
+        changes = [Change(("sample",), rows, "--arm")]
+    if not rows:
+        raise UsageError(
+            f"{draft.name}: no model to ask; give --arm NAME=TARGET:MODEL once for each, such as "
+            "--arm base=embedded:tiny --arm tuned=embedded:tuned.gguf"
+        )
+    changes += [*_cells(args, len(rows)), *_contest_judges(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    if not draft.tree.get("judge") and not any(change.place[0] == "judge" for change in changes):
+        raise UsageError(f"{draft.name}: nobody marks the answers; give --judge NAME ({did_you_mean('', GRADERS)})")
+    # Its pairs are of arms, not of scores, and no trainer's.
+    changes += [Change(("pair",), {"strategy": "arms"}, "eval"), Change(("export",), [], "eval")]
+    folder = Path(args.out) if args.out else Path("runs") / f"eval-{run_folder(args.x).name}"
+    return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
+
+
+def _contest_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
+    """A judge that asks a model compares arms, which the recipe calls `confirm`."""
+    rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in args.judge or ()]
+    rows = rows or [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
+    asking = [row for row in rows if row.get("confirm")]
+    if args.judge_model and not asking:
+        raise UsageError(
+            "--judge-model: no judge of this contest asks a model; name one, such as --judge pairwise-help"
+        )
+    if args.judge or args.judge_model:
+        rows = [{**row, "model": args.judge_model or row.get("model")} if row in asking else row for row in rows]
+        yield Change(("judge",), rows, "--judge")
 
 
 def rejudged(args: Namespace, last: Recipe) -> tuple[Recipe, Origins]:
@@ -172,10 +212,14 @@ def _sampling(args: Namespace, draft: Draft) -> Iterator[Change]:
         settings = rows[0] if rows and isinstance(rows[0], dict) else {}
         rows = [{**settings, "model": model} for model in args.gen]
         yield Change(("sample",), rows, "--gen")
+    yield from _cells(args, len(rows))
+
+
+def _cells(args: Namespace, n_rows: int) -> Iterator[Change]:
     for flag, value in _given(args, _CELLS):
         if flag == "system":
             value = [text or None for text in value]
-        for i in range(len(rows)):
+        for i in range(n_rows):
             yield Change(("sample", i, _CELLS[flag]), value, _spelt(flag))
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 import sys
-from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from decimal import Decimal, InvalidOperation
 
-from prefsmith.cli import commands
+from prefsmith.cli import commands, values
 from prefsmith.errors import UsageError, did_you_mean
 
 _EPILOG = """\
@@ -24,6 +23,7 @@ _WORDS = {
     "plan": "what a run would ask and take; asks nothing, or a few prompts with --try",
     "doctor": "look whether a run can work here: machine, packages, keys, servers, models",
     "judge": "judge a run's completions anew; samples nothing",
+    "eval": "hold models against each other on the same prompts; goes on where it stopped",
     "export": "write a run's pairs for a trainer; asks nothing",
     "verify": "hold a run's folder against itself",
     "explain": "where one item, pair or call of a run comes from",
@@ -78,6 +78,7 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_probe(added["doctor"])
     _add_judge(added["judge"])
     _add_billed(added["judge"])
+    _add_eval(added["eval"])
     _add_export(added["export"])
     _add_readers(added)
     _add_bench(added["bench"])
@@ -102,21 +103,21 @@ def _add_run(parser: ArgumentParser) -> None:
     _add_to(parser)
     _add_rest(parser)
     add = parser.add_argument_group("run").add_argument
-    add("--seed", type=_integer, metavar="S", help="the run's one seed (default 0)")
+    add("--seed", type=values.integer, metavar="S", help="the run's one seed (default 0)")
     add("-o", "--out", metavar="DIR", help="the run's folder (default runs/ and the stem of X)")
     add("--change", action="store_true", help="let this folder go on with other prompts")
 
 
 def _add_source(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("prompts").add_argument
-    add("--limit", type=_integer, metavar="N", help="take the first N items")
+    add("--limit", type=values.integer, metavar="N", help="take the first N items")
     add("--prompt", metavar="COLUMN", help="the column with the prompt")
     add("--reference", metavar="COLUMN", help="the column with the reference answer")
     add("--category", metavar="COLUMN", help="the column with the category")
     add("--id", metavar="COLUMN", help="the column with the source's own id")
     add("--tools", metavar="COLUMN", help="the column with tool definitions")
     add("--system-column", metavar="COLUMN", help="the column with the prompt's own system message")
-    add("--columns", type=_names, metavar="A,B", help="other columns to carry along (default all)")
+    add("--columns", type=values.names, metavar="A,B", help="other columns to carry along (default all)")
     add("--format", metavar="NAME", help="jsonl, csv, tsv, parquet, text, datasets (default: by the name's ending)")
     add("--split", metavar="NAME", help="the split of a data set (default train)")
 
@@ -124,23 +125,27 @@ def _add_source(parser: ArgumentParser) -> None:
 def _add_sampling(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("sampling").add_argument
     add("--gen", action="append", metavar="TARGET:MODEL", help="the model to sample from; repeat for more")
-    add("--temps", type=_numbers, metavar="0.2,0.7", help="temperatures, --n completions of each")
-    add("--n", type=_integer, metavar="N", help="completions per cell of the grid")
-    add("--top-p", type=_numbers, metavar="P", help="one or a list; 1 is off")
-    add("--top-k", type=_integers, metavar="K", help="one or a list; 0 is off")
-    add("--min-p", type=_numbers, metavar="P", help="one or a list; 0 is off")
-    add("--max-tokens", type=_integer, metavar="N", help="longest answer in tokens")
+    _add_cells(add)
+    _add_endpoint(add)
+
+
+def _add_cells(add: Callable[..., Action]) -> None:
+    add("--temps", type=values.numbers, metavar="0.2,0.7", help="temperatures, --n completions of each")
+    add("--n", type=values.integer, metavar="N", help="completions per cell of the grid")
+    add("--top-p", type=values.numbers, metavar="P", help="one or a list; 1 is off")
+    add("--top-k", type=values.integers, metavar="K", help="one or a list; 0 is off")
+    add("--min-p", type=values.numbers, metavar="P", help="one or a list; 0 is off")
+    add("--max-tokens", type=values.integer, metavar="N", help="longest answer in tokens")
     add(
         "--system",
         action="append",
         metavar="TEXT|FILE",
         help="a system prompt to sample under, or a .txt or .md file; repeat for more, '' for none",
     )
-    _add_endpoint(add)
 
 
 def _add_endpoint(add: Callable[..., Action]) -> None:
-    add("--endpoint", action="append", type=_endpoint, metavar="NAME=URL", help="an OpenAI-compatible server")
+    add("--endpoint", action="append", type=values.endpoint, metavar="NAME=URL", help="an OpenAI-compatible server")
 
 
 def _add_judging(parser: ArgumentParser) -> None:
@@ -158,16 +163,21 @@ def _add_pairing(parser: ArgumentParser) -> None:
 
 
 def _add_to(parser: ArgumentParser) -> None:
-    parser.add_argument("--to", type=_names, metavar="A,B", help="trl, trl-parquet, openai, parquet")
+    parser.add_argument("--to", type=values.names, metavar="A,B", help="trl, trl-parquet, openai, parquet")
 
 
 def _add_rest(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as sample.0.n=4")
-    add("--budget", type=_sum, metavar="5usd|2Mtok", help="the most that this folder may cost: $5, 5usd, 200ktok")
+    add(
+        "--budget",
+        type=values.sum_of,
+        metavar="5usd|2Mtok",
+        help="the most that this folder may cost: $5, 5usd, 200ktok",
+    )
     add("--prices", metavar="FILE", help="your own prices, a TOML file; they win over the shipped ones")
     add("--no-probe", dest="probe", action="store_false", default=None, help="do not ask models what they can do")
-    add("--grace", type=_number, metavar="S", help="how long the first Ctrl-C waits for replies on their way")
+    add("--grace", type=values.number, metavar="S", help="how long the first Ctrl-C waits for replies on their way")
     _add_show(parser, 3)
     add("--json", action="store_true", help="the result as JSON on standard output")
     add("--quiet", action="store_true", help="no progress and no summary")
@@ -177,7 +187,7 @@ def _add_try(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--try",
         dest="n_tried",
-        type=_count,
+        type=values.count,
         default=0,
         metavar="N",
         help="carry out N prompts of the source, in the run's folder, and tell the rest by what they took",
@@ -196,7 +206,7 @@ def _add_probe(parser: ArgumentParser) -> None:
 def _add_billed(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--maybe-billed",
-        type=_sum,
+        type=values.sum_of,
         metavar="0usd",
         help="what the bill says of calls that were out at a kill, for what the folder holds against its budget",
     )
@@ -204,7 +214,11 @@ def _add_billed(parser: ArgumentParser) -> None:
 
 def _add_show(parser: ArgumentParser, default: int) -> None:
     parser.add_argument(
-        "--show", type=_count, default=default, metavar="N", help=f"print N pairs side by side (default {default})"
+        "--show",
+        type=values.count,
+        default=default,
+        metavar="N",
+        help=f"print N pairs side by side (default {default})",
     )
 
 
@@ -216,6 +230,24 @@ def _add_judge(parser: ArgumentParser) -> None:
     _add_pairing(parser)
     _add_to(parser)
     _add_rest(parser)
+
+
+def _add_eval(parser: ArgumentParser) -> None:
+    parser.add_argument("x", metavar="X", help="prompts (a file, - for stdin, hf:NAME, demo:NAME), or a recipe (.yaml)")
+    _add_source(parser)
+    add = parser.add_argument_group("arms").add_argument
+    add("--arm", action="append", metavar="[NAME=]TARGET:MODEL", help="a model to ask; repeat, the one to beat first")
+    _add_cells(add)
+    _add_endpoint(add)
+    judging = parser.add_argument_group("judging").add_argument
+    judging("--judge", action="append", metavar="NAME", help="a grader or FILE.py:NAME; a pairwise judge or .toml")
+    judging("--judge-model", metavar="TARGET:MODEL", help="the model of the pairwise judge")
+    _add_rest(parser)
+    add = parser.add_argument_group("run").add_argument
+    add("--seed", type=values.integer, metavar="S", help="the run's one seed (default 0)")
+    add("-o", "--out", metavar="DIR", help="the run's folder (default runs/eval- and the stem of X)")
+    add("--change", action="store_true", help="let this folder go on with other prompts")
+    _add_billed(parser)
 
 
 def _add_export(parser: ArgumentParser) -> None:
@@ -231,7 +263,7 @@ def _add_readers(added: dict[str, ArgumentParser]) -> None:
         added[word].add_argument("run", metavar="RUN", help="the run's folder")
         added[word].add_argument("--json", action="store_true", help="the result as JSON")
     added["verify"].add_argument(
-        "--sample", type=_count, default=1000, metavar="N", help="most verdicts to grade again (default 1000)"
+        "--sample", type=values.count, default=1000, metavar="N", help="most verdicts to grade again (default 1000)"
     )
     added["explain"].add_argument(
         "id", metavar="ID", help="an id of an item or prompt, or its first 4 characters; a source id; line:N"
@@ -249,13 +281,21 @@ def _add_bench(parser: ArgumentParser) -> None:
     add("--judge-model", action="append", metavar="TARGET:MODEL", help="a model for each judge; repeat for more")
     _add_endpoint(add)
     add("--estimate", action="store_true", help="what is still to be asked and what it costs at most; asks nothing")
-    add("--min-accuracy", type=_number, metavar="P", help="exit 4 when a judge is right on a smaller share")
-    add("--min-consistency", type=_number, metavar="P", help="exit 4 when the two orders agree on a smaller share")
-    add("--seed", type=_integer, default=0, metavar="S", help="seed of drawn sides and of the bootstrap (default 0)")
+    add("--min-accuracy", type=values.number, metavar="P", help="exit 4 when a judge is right on a smaller share")
+    add(
+        "--min-consistency", type=values.number, metavar="P", help="exit 4 when the two orders agree on a smaller share"
+    )
+    add(
+        "--seed",
+        type=values.integer,
+        default=0,
+        metavar="S",
+        help="seed of drawn sides and of the bootstrap (default 0)",
+    )
     add("-o", "--out", metavar="DIR", help="the report's folder; with --judge a run's (default runs/bench-FILE)")
     add("--change", action="store_true", help="let this folder go on with another file of pairs")
     add("--set", action="append", metavar="PLACE=VALUE", help="any place of the recipe, such as judge.0.text=yes")
-    add("--budget", type=_sum, metavar="5usd|2Mtok", help="the most that this folder may cost")
+    add("--budget", type=values.sum_of, metavar="5usd|2Mtok", help="the most that this folder may cost")
     add("--prices", metavar="FILE", help="your own prices, a TOML file")
     add("--no-probe", dest="probe", action="store_false", default=None, help="do not ask models what they can do")
     add("--json", action="store_true", help="the report as JSON on standard output")
@@ -270,65 +310,3 @@ class _Version(Action):
 
         print(f"prefsmith {VERSION}")
         parser.exit()
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ArgumentTypeError(f"got {text!r}, expected a number") from None
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ArgumentTypeError(f"got {text!r}, expected a whole number") from None
-
-
-def _count(text: str) -> int:
-    value = _integer(text)
-    if value < 0:
-        raise ArgumentTypeError(f"got {text!r}, expected 0 or more")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    names = [part.strip() for part in text.split(",")]
-    if not all(names):
-        raise ArgumentTypeError(f"got {text!r}, expected names with a comma between, such as a,b")
-    return names
-
-
-def _numbers(text: str) -> list[float]:
-    return [_number(part) for part in _names(text)]
-
-
-def _integers(text: str) -> list[int]:
-    return [_integer(part) for part in _names(text)]
-
-
-_SUM = re.compile(r"(?:\$(?P<dollars>[\d_.]+)|(?P<n>[\d_.]+)\s*(?P<unit>usd|(?P<times>[kmb]?)tok(?:ens)?))", re.I)
-
-
-def _sum(text: str) -> dict[str, float] | dict[str, int]:
-    """`{"usd": …}` or `{"tokens": …}`, as the recipe has it."""
-    found = _SUM.fullmatch(text.strip())
-    try:
-        if found is None:
-            raise ValueError
-        if found["times"] is None:
-            return {"usd": float(found["dollars"] or found["n"])}
-        tokens = Decimal(found["n"]) * {"": 1, "k": 1000, "m": 10**6, "b": 10**9}[found["times"].lower()]
-        if tokens != int(tokens):
-            raise ValueError
-        return {"tokens": int(tokens)}
-    except (ValueError, InvalidOperation):
-        raise ArgumentTypeError(f"got {text!r}, expected a sum and its unit: 5usd, $5, 200ktok or 2Mtok") from None
-
-
-def _endpoint(text: str) -> tuple[str, str]:
-    name, equals, url = text.partition("=")
-    if not equals or not name or not url.startswith(("http://", "https://")):
-        raise ArgumentTypeError(f"got {text!r}, expected NAME=http://…")
-    return name, url

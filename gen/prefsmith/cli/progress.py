@@ -29,11 +29,8 @@ def render(seen: Progress) -> str:
     if seen.n_items:
         parts[0] += f" ({100 * seen.n_items_done // seen.n_items}%)"
     parts.append(_clock(seen.elapsed_s) + ("" if seen.eta_s is None else f", {_clock(seen.eta_s)} left"))
-    # Pairs are counted as items settle in this session, so their yield is of those items alone.
-    each = seen.n_pairs / seen.n_items_looked if seen.n_items_looked else 0.0
-    share = f" ({each:.2f} an item)" if seen.n_items_looked else ""
-    about = "about " if seen.n_items_looked < seen.n_items_settled else ""
-    parts.append(f"{about}{counted(round(each * seen.n_items_settled), 'pair')}{share}")
+    if seen.makes_pairs:
+        parts.append(_pairs(seen))
     parts += _money(seen)
     parts += _by_reason(counted(seen.n_calls_failed.total(), "call") + " failed", seen.n_calls_failed)
     parts += _by_reason(f"{seen.n_no_verdict.total():,} without a verdict", seen.n_no_verdict)
@@ -41,6 +38,14 @@ def render(seen: Progress) -> str:
         parts.append(f"{_short(seen.n_calls_ok / seen.elapsed_s)} calls/s, {_short(seen.n_tokens)} tokens")
     parts.append(f"{counted(seen.n_completions, 'completion')}, {counted(seen.n_verdicts, 'verdict')}")
     return " · ".join(parts)
+
+
+def _pairs(seen: Progress) -> str:
+    """Counted as items settle in this session, so their yield is of those items alone."""
+    each = seen.n_pairs / seen.n_items_looked if seen.n_items_looked else 0.0
+    share = f" ({each:.2f} an item)" if seen.n_items_looked else ""
+    about = "about " if seen.n_items_looked < seen.n_items_settled else ""
+    return f"{about}{counted(round(each * seen.n_items_settled), 'pair')}{share}"
 
 
 def _money(seen: Progress) -> list[str]:

@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from textwrap import wrap
 
 from prefsmith.outcomes import Pair, Record, Sample
@@ -78,24 +79,29 @@ def _nested(value: Json) -> bool:
 
 
 def side_by_side(record: Record, pair: Pair, n_columns: int, judge: str) -> Iterator[str]:
-    """A pair as two columns under its prompt's last turn; `judge` scored them. Long texts are cut, and say so."""
-    asked = plain(record.item.prompt.messages[-1].get("content") or "")
-    half = (n_columns - 3) // 2
+    """A pair as two columns under its prompt's last turn; `judge` scored them."""
     scores = f"{pair.chosen_score:.3g} against {pair.rejected_score:.3g}"
-    yield f"{record.id[:8]} · margin {pair.margin:.3g} ({scores}) by {judge}" + (", confirmed" * bool(pair.confirmed))
-    yield from _cut(asked, n_columns)
-    yield f"{'chosen':<{half}} | rejected"
-    yield f"{'-' * half}-+-{'-' * half}"
-    left = _cut(_answer(record.sample(pair.chosen)), half)
-    right = _cut(_answer(record.sample(pair.rejected)), half)
-    for i in range(max(len(left), len(right))):
-        one, other = (side[i] if i < len(side) else "" for side in (left, right))
-        yield f"{one:<{half}} | {other}".rstrip()
+    title = f"{record.id[:8]} · margin {pair.margin:.3g} ({scores}) by {judge}" + (", confirmed" * bool(pair.confirmed))
+    texts = {"chosen": _answer(record.sample(pair.chosen)), "rejected": _answer(record.sample(pair.rejected))}
+    return columns(title, record.item.prompt.messages[-1].get("content") or "", texts, n_columns)
+
+
+def columns(title: str, asked: str, texts: Mapping[str, str], n_columns: int) -> Iterator[str]:
+    """Texts beside each other under what was asked, each below its name; long ones are cut, and say so."""
+    each = max(8, (n_columns - 3 * (len(texts) - 1)) // max(1, len(texts)))
+    yield title
+    yield from _cut(plain(asked), n_columns)
+    yield " | ".join(f"{plain(name)[:each]:<{each}}" for name in texts).rstrip()
+    yield "-+-".join("-" * each for _ in texts)
+    yield from (
+        " | ".join(f"{part:<{each}}" for part in row).rstrip()
+        for row in zip_longest(*(_cut(plain(text), each) for text in texts.values()), fillvalue="")
+    )
 
 
 def _answer(sample: Sample) -> str:
     calls = sample.message.get("tool_calls")
-    return plain(sample.text or (canonical(calls).decode() if calls else ""))
+    return sample.text or (canonical(calls).decode() if calls else "")
 
 
 def _cut(text: str, n_columns: int) -> list[str]:

@@ -109,7 +109,7 @@ def resolve(
         with at("judge", i):
             check(entry, coming)
     notes.extend(dict.fromkeys(note for r in _used(samplers.values(), judges) for note in r.notes))
-    if sampling and sum(drawn.n for drawn in samplers.values()) < 2:
+    if sampling and recipe.export and sum(drawn.n for drawn in samplers.values()) < 2:
         notes.append("one completion of each prompt can make no pair: give more temperatures or a larger n")
     notes.extend(dict.fromkeys(note for one in judges if (note := _kin(one, samplers.values(), recipe))))
     return Resolution(recipe, tuple(samplers.values()), tuple(judges), tuple(notes))
@@ -309,6 +309,15 @@ def restored(kept: Json, recipe: Recipe, ledger: Ledger) -> Plan:
 
 
 def _plan(recipe: Recipe, cells: Sequence[Cell], stages: Sequence[Stage], confirm: Leaf | None) -> Plan:
+    arms: tuple[tuple[int, ...], ...] = ()
+    if recipe.pair.strategy == "arms":
+        width = len(recipe.sample[0].temperature)
+        if len(cells) != width * len(recipe.sample):
+            raise UsageError(
+                "pair.strategy: `arms` needs rows of `sample:` that differ, each with one value of everything but the "
+                "same temperatures"
+            )
+        arms = tuple(tuple(c.sampler for c in cells[i : i + width]) for i in range(0, len(cells), width))
     return Plan(
         tuple(cells),
         tuple(stages),
@@ -316,5 +325,6 @@ def _plan(recipe: Recipe, cells: Sequence[Cell], stages: Sequence[Stage], confir
         Gates(recipe.gates.min_tokens, recipe.gates.max_chars),
         rule_of(recipe.pair, recipe.seed),
         recipe.seed,
+        arms,
         contests=recipe.contests is not None,
     )

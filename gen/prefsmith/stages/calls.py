@@ -110,6 +110,8 @@ class Plan:
     gates: Gates
     rule: Rule
     seed: int
+    arms: tuple[tuple[int, ...], ...] = ()
+    """Of a contest, whose pairs are made of arms and not of scores: the samplers of each row, by temperature."""
     samples: bool = True
     """False: judge what there is, sample nothing."""
     contests: bool = False

@@ -14,7 +14,7 @@ from prefsmith.gates import gated
 from prefsmith.ledger.known import Known, OpenItem, Work
 from prefsmith.outcomes import Key, Pair, Score
 from prefsmith.reasons import Reason
-from prefsmith.stages import confirm, contest, decide, grid, score
+from prefsmith.stages import confirm, contest, decide, grid, rivals, score
 from prefsmith.stages.calls import Call, Plan
 from prefsmith.stages.entrants import Entrants
 
@@ -33,8 +33,11 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
         return contest.missing(plan.stages, work.items, known, plan.rule.correct)
     if sampling := grid.missing(plan, known):
         return [*sampling] if plan.samples else []
-    alive = alive_in(plan, gates_of(plan, work, known))
+    gates = gates_of(plan, work, known)
+    alive = alive_in(plan, gates)
     of, correct = entrants(plan, work, alive, known), plan.rule.correct
+    if plan.arms:
+        return rivals.missing(plan, of, work.items, gates, known)
     pairless: Sequence[OpenItem] = work.items
     found: list[tuple[OpenItem, tuple[Pair, ...]]] = []
     for stage in plan.stages:
@@ -62,6 +65,8 @@ def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | No
     if grid.is_open(plan, known):
         return {item.id: Settled((), Reason.INCOMPLETE, {}) for item in work.items}
     of = entrants(plan, work, alive, known)
+    if plan.arms:
+        return {item.id: Settled(*rivals.settled(plan, of, item, gates, known)) for item in work.items}
     return {item.id: _settled(plan, item, alive, of, known) for item in work.items}
 
 

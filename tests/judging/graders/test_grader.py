@@ -9,6 +9,7 @@ import pytest
 
 from prefsmith.errors import UsageError
 from prefsmith.judging.graders import Grader, make_grader, missing_columns
+from prefsmith.judging.graders.demo import in_form
 from prefsmith.judging.graders.grader import ASK_VERSION
 from prefsmith.ledger.ids import judge_hash
 from prefsmith.outcomes import Score
@@ -199,3 +200,25 @@ def test_exact_costs_at_most_three_microseconds_a_text() -> None:
 def test_a_grader_that_is_not_inline_gives_no_score_here() -> None:
     assert [s.reason for s in grader("regex", pattern="x").grade(["x"], item())] == [Reason.GRADER_ERROR]
     assert Score(1.0) not in grader("regex", pattern="x").grade(["x"], item())
+
+
+def test_the_demo_knows_the_right_form_of_wrong_answers() -> None:
+    number, words, thing = ({"kind": k} for k in ("number", "text", "json"))
+    formed = {
+        "#### 18": number,
+        "9+9=17\n#### 17": number,
+        "#### fig, kiwi, lime": words,
+        "#### Monday": words,
+        '{"name": "Zoe"}': thing,
+    }
+    shapeless = {
+        "The answer is 18.": number,
+        "#### 18 coins": number,
+        "#### ": number,
+        "#### fig, kiwi and lime": words,
+        "fig, kiwi": words,
+        'Here is the JSON: {"name": "Zoe"}': thing,
+        "[1]": thing,
+    }
+    assert all(in_form(text, check) for text, check in formed.items())
+    assert not any(in_form(text, check) for text, check in shapeless.items())

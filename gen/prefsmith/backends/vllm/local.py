@@ -92,6 +92,11 @@ def _folder(base: str, where: str) -> Path | None:
     """The checkpoint's folder, None for a hub's name such as Qwen/Qwen3-8B."""
     path = Path(base).expanduser()
     if path.is_dir():
+        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+            raise UsageError(
+                f"{where}: {str(path)!r} is a LoRA adapter, not a model: declare it under adapters: of the endpoint "
+                "and write MODEL+ADAPTER, or merge it into its model"
+            )
         if not (path / "config.json").is_file():
             raise UsageError(
                 f"{where}: {str(path)!r} holds no config.json, so it is no checkpoint in Hugging Face's form"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefsmith.judging.graders.grader import Grader, is_grader, make_grader, missing_columns
+from prefsmith.judging.graders.grader import FORM, Grader, is_grader, make_grader, missing_columns
 from prefsmith.judging.graders.pool import GraderPool
 
-__all__ = ["Grader", "GraderPool", "is_grader", "make_grader", "missing_columns"]
+__all__ = ["FORM", "Grader", "GraderPool", "is_grader", "make_grader", "missing_columns"]

@@ -5,9 +5,11 @@ It knows nothing of families, prompts or models: the four kinds of check are its
 """
 
 import json
+import re
 from collections.abc import Mapping
 
 _MARK = "#### "
+_WORDS = re.compile(r"\w+(, \w+)*")
 
 
 def grade_demo(text: str, check: Mapping[str, object]) -> float:
@@ -37,6 +39,23 @@ def grade_demo(text: str, check: Mapping[str, object]) -> float:
     if kind == "pick":
         return float(answer is not None and _is_pick(answer, check))
     raise ValueError(f"unknown kind of check {kind!r}; expected 'number', 'text', 'pick' or 'json'")
+
+
+def in_form(text: str, check: Mapping[str, object]) -> bool:
+    """The completion has the form that its task asks for, whatever it says: right answers always have it.
+
+    `json`: it parses as an object. The others have a final answer: plain digits for `number`, else words with a comma
+    and a space between.
+    """
+    if check["kind"] == "json":
+        try:
+            return isinstance(json.loads(text), dict)
+        except (ValueError, RecursionError):
+            return False
+    answer = _final_answer(text)
+    if answer is None:
+        return False
+    return answer.isdecimal() if check["kind"] == "number" else _WORDS.fullmatch(answer) is not None
 
 
 def _final_answer(text: str) -> str | None:

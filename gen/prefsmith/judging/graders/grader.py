@@ -24,7 +24,7 @@ from prefsmith.judging.graders.answers import (
     prepare_number,
 )
 from prefsmith.judging.graders.constraints import prepare_constraints
-from prefsmith.judging.graders.demo import grade_demo
+from prefsmith.judging.graders.demo import grade_demo, in_form
 from prefsmith.judging.graders.own import is_own, load_own
 from prefsmith.outcomes import Score
 from prefsmith.reasons import Reason
@@ -41,6 +41,10 @@ _KNOBS: Mapping[str, frozenset[str]] = {
     "contains": frozenset({"text", "ignore_case"}),
     "regex": frozenset({"pattern", "ignore_case"}),
 }
+
+FORM: Mapping[str, Callable[[str, Mapping[str, Json]], bool]] = {"demo": lambda text, of: in_form(text, of["check"])}
+"""Graders that can tell a wrong form from a wrong answer: from a text and the item's columns to whether the form is
+right. A right answer has the right form."""
 
 Prepare = Callable[[Mapping[str, Json]], GradeText]
 """From an item's columns to the grader of its texts; raises whatever is wrong with the columns."""

@@ -1,0 +1,94 @@
+"""Each arm against the first one before a judge, in both orders: wins, ties, losses and the win rate.
+
+A win or a loss is one that both orders name. Two orders that disagree are a tie here, and counted: the answers are so
+close that their place decided. A cut-off or empty answer loses against a whole one without a question; equal texts tie.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from prefsmith.agreement.intervals import percentiles, resampled
+from prefsmith.contest.arms import Arm
+from prefsmith.folder import Folder
+from prefsmith.judging.verdicts import both_orders
+from prefsmith.ledger.ids import reads_hash
+from prefsmith.ledger.known import OpenItem
+from prefsmith.outcomes import Choice, Key
+from prefsmith.reasons import Reason
+from prefsmith.records import Json
+from prefsmith.stages.calls import Leaf, Plan
+from prefsmith.stages.rivals import meetings, whole
+from prefsmith.stages.score import lacks
+from prefsmith.stages.view import Seen, seen
+
+SEED: Final = 0
+NO_VERDICT: Final = "without_verdict"
+_WORTH = {"won": 1.0, "lost": 0.0, "won_unasked": 1.0, "lost_unasked": 0.0}
+"""What a duel adds to the win rate; every other outcome is a tie. Without a verdict it is left out."""
+
+At = tuple[int, int]
+"""(arm, temperature's place)."""
+
+
+def duels_of(folder: Folder, arms: Sequence[Arm]) -> list[list[Json]]:
+    """By temperature, each later arm against the first; empty lists where no judge compares."""
+    plan, places = folder.view.plan, range(len(arms[0].samplers))
+    if plan.confirm is None:
+        return [[] for _ in places]
+    counts = {(arm, place): Counter[str]() for arm in range(1, len(arms)) for place in places}
+    rows: dict[At, list[tuple[int, float]]] = {at: [] for at in counts}
+    for one in seen(folder.ledger.db, folder.view, bodies=False):
+        for item in one.work.items:
+            if one.settled[item.id].reason is Reason.INCOMPLETE:
+                continue
+            worth: dict[At, list[float]] = {}
+            for at, outcome in _outcomes(one, item, plan.confirm, plan):
+                counts[at][outcome] += 1
+                if outcome != NO_VERDICT:
+                    worth.setdefault(at, []).append(_WORTH.get(outcome, 0.5))
+            for at, of in worth.items():
+                rows[at].append((one.work.id, sum(of) / len(of)))
+    return [[_told(arms, arm, counts[arm, place], rows[arm, place]) for arm in range(1, len(arms))] for place in places]
+
+
+def _outcomes(one: Seen, item: OpenItem, leaf: Leaf, plan: Plan) -> Iterator[tuple[At, str]]:
+    for arm, place, mine, theirs in meetings(plan):
+        if mine in one.known.completions and theirs in one.known.completions:
+            yield (arm, place), _outcome(one, item, leaf, mine, theirs)
+
+
+def _outcome(one: Seen, item: OpenItem, leaf: Leaf, mine: Key, theirs: Key) -> str:
+    fit = (whole(one.gates, mine), whole(one.gates, theirs))
+    if not all(fit):
+        return "won_unasked" if fit[0] else "lost_unasked" if fit[1] else "both_unfit"
+    a, b = (one.known.completions[key].text for key in (mine, theirs))
+    if a == b:
+        return "same_text"
+    if lacks(leaf, item.item):
+        return NO_VERDICT
+    reads = reads_hash(item.item, leaf.reads)
+    ab, ba = (one.known.verdicts.get((leaf.judge, reads, shown, 0)) for shown in ((a, b), (b, a)))
+    if not isinstance(ab, Choice) or not isinstance(ba, Choice):
+        return NO_VERDICT
+    both = both_orders(ab, ba)
+    if both.position is None:
+        return "orders_disagree" if both.reason is Reason.INCONSISTENT_ORDERS else NO_VERDICT
+    return {0: "won", 1: "lost", -1: "tie"}[both.position]
+
+
+def _told(arms: Sequence[Arm], arm: int, counts: Counter[str], rows: list[tuple[int, float]]) -> Json:
+    worth = np.array([w for _, w in rows], dtype=np.float64)
+    cluster = np.unique(np.array([p for p, _ in rows], dtype=np.int64), return_inverse=True)[1].astype(np.int64)
+    drawn = resampled(cluster, [np.ones(len(rows)), worth], SEED).shares(1, 0)
+    return {
+        "arm": arms[arm].name,
+        "over": arms[0].name,
+        "n_items": len(rows),
+        "win_rate": {"value": float(worth.mean()) if len(rows) else None, "interval": percentiles(drawn)},
+        "outcomes": dict(counts.most_common()),
+    }

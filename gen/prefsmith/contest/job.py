@@ -1,0 +1,80 @@
+"""A contest carried out: checked, run as any recipe is, and told in three files below the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import orjson
+
+from prefsmith.abilities import Say
+from prefsmith.contest.arms import check_arms
+from prefsmith.contest.page import render
+from prefsmith.contest.report import report_of
+from prefsmith.contest.samples import samples_of
+from prefsmith.errors import UsageError
+from prefsmith.export.files import Partial
+from prefsmith.folder import Folder
+from prefsmith.job import run_job
+from prefsmith.judging.graders import Grader
+from prefsmith.purse import Billed
+from prefsmith.recipe import Recipe
+from prefsmith.records import Json
+from prefsmith.session import OnProgress
+from prefsmith.stages.build import Resolution, resolve
+
+REPORT, TABLE, SAMPLES = "eval/report.json", "eval/table.md", "eval/samples.jsonl"
+
+
+def contest_job(
+    recipe: Recipe, folder: Path, *, change: bool = False, billed: Billed | None = None,
+    on_progress: OnProgress | None = None, say: Say = print,
+) -> int:  # fmt: skip
+    """Carry a contest out, or go on with it. Returns the exit code of the run; raises PrefsmithError.
+
+    The files are written when nothing is owed any more; `report_of` tells a folder at any time.
+    """
+    resolution = resolve(recipe)
+    check_arms(recipe, resolution)
+    _check_judges(resolution)
+    code = run_job(recipe, folder, change=change, billed=billed, on_progress=on_progress, say=say)
+    if code == 0:
+        write_report(folder)
+    return code
+
+
+def write_report(path: Path) -> Json:
+    """Write the report, its table and the answers side by side; returns the report."""
+    report = report_of(path)
+    _write(path / REPORT, [orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)])
+    _write(path / TABLE, [render(report, categories=True).encode(), b"\n"])
+    with Folder(path) as folder:
+        _write(path / SAMPLES, _lines(samples_of(folder)))
+    return report
+
+
+def _check_judges(resolution: Resolution) -> None:
+    graders = [one.spec for one in resolution.judges if isinstance(one.judge, Grader)]
+    others = [one.spec.use for one in resolution.judges if not isinstance(one.judge, Grader) and one.spec.use]
+    if len(graders) > 1 or others:
+        given = ", ".join(one.spec.use or one.spec.confirm or "" for one in resolution.judges)
+        raise UsageError(
+            f"eval: answers are marked by one grader, compared by one pairwise judge, or both; got {given}: name them "
+            "with --judge, such as --judge number or --judge pairwise-help --judge-model TARGET:MODEL"
+        )
+
+
+def _lines(rows: Iterable[Json]) -> Iterator[bytes]:
+    return (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
+def _write(place: Path, parts: Iterable[bytes]) -> None:
+    file = Partial(place)
+    try:
+        for part in parts:
+            file.write(part)
+        file.settle()
+        file.publish()
+    except BaseException:
+        file.discard()
+        raise
