@@ -218,7 +218,7 @@ def test_over_any_sequence_of_sessions_the_cap_is_never_passed(
         assert place.most_liable <= place.cap
         counted = max(place.watermark, place.rows)
         if before < place.billed and not storms:  # a storm gives much back between two commits
-            assert counted <= process.budget.counted + 2 * process.lookahead(), "and not much beside what was out"
+            assert counted <= process.budget.counted + 5 * process.lookahead(), "and a few commits beside what was out"
     last = session(place).budget
     assert place.most_liable <= place.cap
     assert place.uncovered == 0, "whatever may be billed counts in the next session, whenever a kill comes"
