@@ -35,7 +35,7 @@ class Progress:
     n_items_looked: int = 0
     n_pairs: int = 0
     makes_pairs: bool = True
-    """A contest of arms makes none."""
+    """An evaluation of arms makes none."""
     n_calls_ok: int = 0
     n_calls_failed: Counter[str] = field(default_factory=Counter)
     n_completions: int = 0

@@ -108,5 +108,5 @@ def test_one_of_a_thing_is_told_in_the_singular() -> None:
     assert told.endswith("1 completion, 1 verdict")
 
 
-def test_a_contest_shows_no_pairs() -> None:
+def test_an_evaluation_shows_no_pairs() -> None:
     assert "90 pairs" in render(SEEN) and "pair" not in render(replace(SEEN, makes_pairs=False))

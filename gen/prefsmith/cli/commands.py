@@ -100,14 +100,14 @@ def judge(args: Namespace) -> int:
 
 
 def eval(args: Namespace) -> int:
-    from prefsmith.cli.flags import billed_of, contest_of
+    from prefsmith.cli.flags import billed_of, evaluation_of
 
-    recipe, folder, origins = contest_of(args)
+    recipe, folder, origins = evaluation_of(args)
     from prefsmith.cli.progress import ProgressLine
-    from prefsmith.contest.job import contest_job
+    from prefsmith.evaluation.job import evaluation_job
 
     with ProgressLine(sys.stderr) as line, origins.named():
-        code = contest_job(
+        code = evaluation_job(
             recipe,
             folder,
             change=args.change,
@@ -118,10 +118,10 @@ def eval(args: Namespace) -> int:
     return _finish(args, folder, code)
 
 
-def _print_contest(args: Namespace, folder: Path) -> None:
-    from prefsmith.contest.page import render
-    from prefsmith.contest.report import report_of
-    from prefsmith.contest.samples import beside, samples_of, shown
+def _print_evaluation(args: Namespace, folder: Path) -> None:
+    from prefsmith.evaluation.page import render
+    from prefsmith.evaluation.report import report_of
+    from prefsmith.evaluation.samples import beside, samples_of, shown
     from prefsmith.folder import Folder
 
     report = report_of(folder)
@@ -193,7 +193,7 @@ def _print_summary(args: Namespace, folder: Path) -> None:
     from prefsmith.folder import last_recipe
 
     if last_recipe(folder).pair.strategy == "arms":
-        _print_contest(args, folder)
+        _print_evaluation(args, folder)
         return
     from prefsmith.page import render
     from prefsmith.summary import summary_of

@@ -81,7 +81,7 @@ def recipe_of(args: Namespace) -> Given:
     return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
 
 
-def contest_of(args: Namespace) -> Given:
+def evaluation_of(args: Namespace) -> Given:
     """The recipe and the folder of `eval`. Raises UsageError."""
     draft = _draft(args.x)
     rows = [row for row in draft.tree.get("sample") or [] if isinstance(row, dict)]
@@ -96,7 +96,7 @@ def contest_of(args: Namespace) -> Given:
             f"{draft.name}: no model to ask; give --arm NAME=TARGET:MODEL once for each, such as "
             "--arm base=embedded:tiny --arm tuned=embedded:tuned.gguf"
         )
-    changes += [*_cells(args, len(rows)), *_contest_judges(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    changes += [*_cells(args, len(rows)), *_arm_judges(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     if not draft.tree.get("judge") and not any(change.place[0] == "judge" for change in changes):
         raise UsageError(f"{draft.name}: nobody marks the answers; give --judge NAME ({did_you_mean('', GRADERS)})")
     # Its pairs are of arms, not of scores, and no trainer's.
@@ -105,14 +105,14 @@ def contest_of(args: Namespace) -> Given:
     return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
 
 
-def _contest_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
+def _arm_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
     """A judge that asks a model compares arms, which the recipe calls `confirm`."""
     rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in args.judge or ()]
     rows = rows or [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
     asking = [row for row in rows if row.get("confirm")]
     if args.judge_model and not asking:
         raise UsageError(
-            "--judge-model: no judge of this contest asks a model; name one, such as --judge pairwise-help"
+            "--judge-model: no judge of this evaluation asks a model; name one, such as --judge pairwise-help"
         )
     if args.judge or args.judge_model:
         rows = [{**row, "model": args.judge_model or row.get("model")} if row in asking else row for row in rows]

@@ -111,7 +111,7 @@ class Plan:
     rule: Rule
     seed: int
     arms: tuple[tuple[int, ...], ...] = ()
-    """Of a contest, whose pairs are made of arms and not of scores: the samplers of each row, by temperature."""
+    """Of an evaluation, whose pairs are made of arms and not of scores: the samplers of each row, by temperature."""
     samples: bool = True
     """False: judge what there is, sample nothing."""
     contests: bool = False

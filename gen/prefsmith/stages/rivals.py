@@ -1,4 +1,4 @@
-"""The stages of a contest: every answer is graded, then each arm's answer meets the first arm's of the same temperature
+"""The stages of `eval`: every answer is graded, then each arm's answer meets the first arm's of the same temperature
 and index before a judge, in both orders.
 
 Pairs are made of arms here; scores decide nothing about them, and neither does the order of arrival.

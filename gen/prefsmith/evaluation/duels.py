@@ -13,17 +13,17 @@ from typing import Final
 import numpy as np
 
 from prefsmith.agreement.intervals import percentiles, resampled
-from prefsmith.contest.arms import Arm
+from prefsmith.evaluation.arms import Arm
 from prefsmith.folder import Folder
-from prefsmith.judging.verdicts import both_orders
-from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem
-from prefsmith.outcomes import Choice, Key
+from prefsmith.outcomes import Key
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
+from prefsmith.stages import duel
 from prefsmith.stages.calls import Leaf, Plan
+from prefsmith.stages.entrants import Entrants
+from prefsmith.stages.plan import alive_in, entrants
 from prefsmith.stages.rivals import meetings, whole
-from prefsmith.stages.score import lacks
 from prefsmith.stages.view import Seen, seen
 
 SEED: Final = 0
@@ -57,25 +57,22 @@ def duels_of(folder: Folder, arms: Sequence[Arm]) -> list[list[Json]]:
 
 
 def _outcomes(one: Seen, item: OpenItem, leaf: Leaf, plan: Plan) -> Iterator[tuple[At, str]]:
+    of = entrants(plan, one.work, alive_in(plan, one.gates), one.known)
     for arm, place, mine, theirs in meetings(plan):
         if mine in one.known.completions and theirs in one.known.completions:
-            yield (arm, place), _outcome(one, item, leaf, mine, theirs)
+            yield (arm, place), _outcome(one, item, leaf, of, mine, theirs)
 
 
-def _outcome(one: Seen, item: OpenItem, leaf: Leaf, mine: Key, theirs: Key) -> str:
+def _outcome(one: Seen, item: OpenItem, leaf: Leaf, of: Entrants, mine: Key, theirs: Key) -> str:
     fit = (whole(one.gates, mine), whole(one.gates, theirs))
     if not all(fit):
         return "won_unasked" if fit[0] else "lost_unasked" if fit[1] else "both_unfit"
     a, b = (one.known.completions[key].text for key in (mine, theirs))
     if a == b:
         return "same_text"
-    if lacks(leaf, item.item):
+    both = duel.result_of(leaf, of, item, a, b, one.known)
+    if both is None:
         return NO_VERDICT
-    reads = reads_hash(item.item, leaf.reads)
-    ab, ba = (one.known.verdicts.get((leaf.judge, reads, shown, 0)) for shown in ((a, b), (b, a)))
-    if not isinstance(ab, Choice) or not isinstance(ba, Choice):
-        return NO_VERDICT
-    both = both_orders(ab, ba)
     if both.position is None:
         return "orders_disagree" if both.reason is Reason.INCONSISTENT_ORDERS else NO_VERDICT
     return {0: "won", 1: "lost", -1: "tie"}[both.position]

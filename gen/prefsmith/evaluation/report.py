@@ -1,4 +1,4 @@
-"""The report of a contest as JSON: each arm's rates and the differences between arms, with 95 % intervals.
+"""The report of an evaluation as JSON: each arm's rates and the differences between arms, with 95 % intervals.
 
 All intervals of one temperature come from the same resampled prompts, so a difference between two arms is paired.
 """
@@ -14,9 +14,9 @@ import numpy as np
 
 from prefsmith.agreement.intervals import REPLICATES, Resamples, percentiles, resampled, wilson
 from prefsmith.agreement.votes import Reals
-from prefsmith.contest.arms import Arm, arms_of
-from prefsmith.contest.columns import Columns, Marking, columns_of
-from prefsmith.contest.duels import duels_of
+from prefsmith.evaluation.arms import Arm, arms_of
+from prefsmith.evaluation.columns import Columns, Marking, columns_of
+from prefsmith.evaluation.duels import duels_of
 from prefsmith.folder import Folder
 from prefsmith.judging.graders import FORM
 from prefsmith.records import Json

@@ -1,4 +1,4 @@
-"""A contest carried out: checked, run as any recipe is, and told in three files below the run's folder."""
+"""An evaluation carried out: checked, run as any recipe is, and told in three files below the run's folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import orjson
 
 from prefsmith.abilities import Say
-from prefsmith.contest.arms import check_arms
-from prefsmith.contest.page import render
-from prefsmith.contest.report import report_of
-from prefsmith.contest.samples import samples_of
 from prefsmith.errors import UsageError
+from prefsmith.evaluation.arms import check_arms
+from prefsmith.evaluation.page import render
+from prefsmith.evaluation.report import report_of
+from prefsmith.evaluation.samples import samples_of
 from prefsmith.export.files import Partial
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
@@ -26,11 +26,11 @@ from prefsmith.stages.build import Resolution, resolve
 REPORT, TABLE, SAMPLES = "eval/report.json", "eval/table.md", "eval/samples.jsonl"
 
 
-def contest_job(
+def evaluation_job(
     recipe: Recipe, folder: Path, *, change: bool = False, billed: Billed | None = None,
     on_progress: OnProgress | None = None, say: Say = print,
 ) -> int:  # fmt: skip
-    """Carry a contest out, or go on with it. Returns the exit code of the run; raises PrefsmithError.
+    """Carry an evaluation out, or go on with it. Returns the exit code of the run; raises PrefsmithError.
 
     The files are written when nothing is owed any more; `report_of` tells a folder at any time.
     """

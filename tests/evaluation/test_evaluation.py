@@ -12,14 +12,14 @@ import yaml
 from runs import logged
 
 from prefsmith.cli import main
-from prefsmith.contest.report import report_of
 from prefsmith.errors import UsageError
+from prefsmith.evaluation.report import report_of
 
 GOOD = {"use": "regex", "pattern": "quality=[5-9]"}
 TINY = ("demo:tiny-eval", "--arm", "base=embedded:tiny", "--max-tokens", "44", "--quiet")
 
 
-def contest(folder: Path, n: int = 60, arms: tuple[str, ...] = ("one", "two"), **more: Any) -> str:
+def recipe(folder: Path, n: int = 60, arms: tuple[str, ...] = ("one", "two"), **more: Any) -> str:
     """The path of a recipe whose arms are fakes that answer at temperatures 0 and 1."""
     (folder / "p.jsonl").write_text(
         "".join(json.dumps({"prompt": f"Say {i}.", "kind": f"k{i % 3}"}) + "\n" for i in range(n))
@@ -27,7 +27,7 @@ def contest(folder: Path, n: int = 60, arms: tuple[str, ...] = ("one", "two"), *
     sample = [{"model": f"farm:{a}", "arm": a, "temperature": [0, 1], "n": 3} for a in arms]
     endpoints = {"farm": {"script": {"log": str(folder / "log")}}}
     recipe = {"prompts": {"path": str(folder / "p.jsonl")}, "endpoints": endpoints, "sample": sample, "judge": [GOOD]}
-    path = folder / "contest.yaml"
+    path = folder / "eval.yaml"
     path.write_text(yaml.safe_dump({**recipe, **more}))
     return str(path)
 
@@ -47,7 +47,7 @@ def share(row: dict[str, Any], arm: str) -> float:
 
 
 def test_rates_and_paired_differences_are_those_of_the_answers(tmp_path: Path) -> None:
-    report = evaluated(tmp_path, contest(tmp_path, 300))
+    report = evaluated(tmp_path, recipe(tmp_path, 300))
     warm = [row for row in rows_of(tmp_path) if row["temperature"] == 1]
     at = report["temperatures"][1]
     assert (at["temperature"], at["n_items"], at["n_prompts"], len(warm)) == (1, 300, 300, 300)
@@ -65,12 +65,12 @@ def test_rates_and_paired_differences_are_those_of_the_answers(tmp_path: Path) -
     assert {n: of["n_items"] for n, of in at["categories"].items()} == {"k0": 100, "k1": 100, "k2": 100}
 
 
-def test_a_contest_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
-    first = evaluated(tmp_path, contest(tmp_path))
+def test_an_evaluation_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
+    first = evaluated(tmp_path, recipe(tmp_path))
     n_asked = len(logged(tmp_path))
-    assert evaluated(tmp_path, contest(tmp_path)) == first
+    assert evaluated(tmp_path, recipe(tmp_path)) == first
     assert len(logged(tmp_path)) == n_asked
-    three = evaluated(tmp_path, contest(tmp_path, arms=("one", "two", "three")))
+    three = evaluated(tmp_path, recipe(tmp_path, arms=("one", "two", "three")))
     assert {line["model"] for line in logged(tmp_path)[n_asked:]} == {"three"}
     for before, after in zip(first["temperatures"], three["temperatures"], strict=True):
         assert after["arms"][:2] == before["arms"]
@@ -78,7 +78,7 @@ def test_a_contest_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
         assert len(after["differences"]) == 3
 
 
-def test_an_unlucky_contest_ends_in_the_report_of_a_lucky_one(tmp_path: Path) -> None:
+def test_an_unlucky_evaluation_ends_in_the_report_of_a_lucky_one(tmp_path: Path) -> None:
     judge = [GOOD, {"confirm": "pairwise-help", "model": "jury:judge"}]
     reports = []
     for name, luck in (("calm", ()), ("rough", (0.5, 0.3))):
@@ -86,16 +86,16 @@ def test_an_unlucky_contest_ends_in_the_report_of_a_lucky_one(tmp_path: Path) ->
         folder.mkdir()
         for faults in luck:
             fakes = {who: {"script": {"faults": faults}} for who in ("farm", "jury")}
-            path = contest(folder, 40, judge=judge, endpoints=fakes, attempts=1)
+            path = recipe(folder, 40, judge=judge, endpoints=fakes, attempts=1)
             assert main(["eval", path, "-o", str(folder / "out"), "--quiet"]) == 5
         calm = {who: {"script": {}} for who in ("farm", "jury")}
-        report = evaluated(folder, contest(folder, 40, judge=judge, endpoints=calm))
+        report = evaluated(folder, recipe(folder, 40, judge=judge, endpoints=calm))
         reports.append({key: report[key] for key in ("arms", "items", "temperatures")})
     assert reports[0] == reports[1]
 
 
-def test_a_contest_with_answers_owed_leaves_their_items_out_and_writes_no_files(tmp_path: Path) -> None:
-    path = contest(tmp_path, 40, attempts=1, endpoints={"farm": {"script": {"faults": 0.3}}})
+def test_an_evaluation_with_answers_owed_leaves_their_items_out_and_writes_no_files(tmp_path: Path) -> None:
+    path = recipe(tmp_path, 40, attempts=1, endpoints={"farm": {"script": {"faults": 0.3}}})
     assert main(["eval", path, "-o", str(tmp_path / "out"), "--quiet"]) == 5
     report = report_of(tmp_path / "out")
     n = report["items"]["incomplete"]
@@ -106,7 +106,7 @@ def test_a_contest_with_answers_owed_leaves_their_items_out_and_writes_no_files(
 
 def test_cut_off_answers_are_wrong_and_counted(tmp_path: Path) -> None:
     endpoints = {"farm": {"script": {"truncated": 0.3}}}
-    report = evaluated(tmp_path, contest(tmp_path, 30, judge={"use": "regex", "pattern": ""}, endpoints=endpoints))
+    report = evaluated(tmp_path, recipe(tmp_path, 30, judge={"use": "regex", "pattern": ""}, endpoints=endpoints))
     for arm in report["temperatures"][1]["arms"]:
         assert arm["cut_off"]["value"] > 0
         assert arm["pass"]["value"] == pytest.approx(1 - arm["cut_off"]["value"])
@@ -115,7 +115,7 @@ def test_cut_off_answers_are_wrong_and_counted(tmp_path: Path) -> None:
 def test_an_answer_without_a_verdict_is_neither_right_nor_wrong(tmp_path: Path) -> None:
     grader = tmp_path / "g.py"
     grader.write_text("def grade(text, item):\n    return None if 'quality=3' in text else 'quality=7' in text\n")
-    report = evaluated(tmp_path, contest(tmp_path, judge=[f"{grader}:grade"], max_no_verdict=1.0))
+    report = evaluated(tmp_path, recipe(tmp_path, judge=[f"{grader}:grade"], max_no_verdict=1.0))
     for at in report["temperatures"]:
         n_without = [arm["without_verdict"] for arm in at["arms"]]
         answers = [
@@ -126,13 +126,13 @@ def test_an_answer_without_a_verdict_is_neither_right_nor_wrong(tmp_path: Path) 
 
 
 def test_items_of_one_prompt_are_one_draw(tmp_path: Path) -> None:
-    path = contest(tmp_path, 20)
+    path = recipe(tmp_path, 20)
     rows = [{"prompt": f"Say {i}.", "note": k} for i in range(20) for k in range(5)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fivefold = evaluated(tmp_path, path)["temperatures"][1]
     assert (fivefold["n_items"], fivefold["n_prompts"]) == (100, 20)
     (tmp_path / "once").mkdir()
-    once = evaluated(tmp_path / "once", contest(tmp_path / "once", 20))["temperatures"][1]
+    once = evaluated(tmp_path / "once", recipe(tmp_path / "once", 20))["temperatures"][1]
     assert fivefold["differences"][0]["pass"]["interval"] == pytest.approx(once["differences"][0]["pass"]["interval"])
 
 
@@ -142,7 +142,7 @@ def quality(text: str) -> int:
 
 def test_a_judge_compares_each_arm_with_the_first_in_both_orders(tmp_path: Path) -> None:
     judge = [GOOD, {"confirm": "pairwise-help", "model": "farm:judge"}]
-    path = contest(tmp_path, 60, arms=("one", "two", "three"), judge=judge)
+    path = recipe(tmp_path, 60, arms=("one", "two", "three"), judge=judge)
     report = evaluated(tmp_path, path)
     for at in report["temperatures"]:
         rows = [row for row in rows_of(tmp_path) if row["temperature"] == at["temperature"]]
@@ -168,7 +168,7 @@ def test_a_judge_compares_each_arm_with_the_first_in_both_orders(tmp_path: Path)
 def test_a_judge_alone_is_enough_and_what_is_cut_off_loses(tmp_path: Path) -> None:
     cut = {"farm": {"script": {"log": str(tmp_path / "log"), "truncated": 0.3}}, "jury": {"script": {}}}
     judge = [{"confirm": "pairwise-help", "model": "jury:judge"}]
-    report = evaluated(tmp_path, contest(tmp_path, 60, judge=judge, endpoints=cut))
+    report = evaluated(tmp_path, recipe(tmp_path, 60, judge=judge, endpoints=cut))
     (told,) = report["temperatures"][1]["duels"]
     assert report["grader"] is None and report["temperatures"][1]["arms"][0]["pass"] is None
     assert told["outcomes"]["won_unasked"] and told["outcomes"]["lost_unasked"] and told["outcomes"]["both_unfit"]
@@ -180,7 +180,7 @@ def test_a_judge_alone_is_enough_and_what_is_cut_off_loses(tmp_path: Path) -> No
 def test_duels_whose_verdict_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     fakes = {"farm": {"script": {}}, "jury": {"script": {"unparseable": 0.9}}}
     judge = [{"confirm": "pairwise-help", "model": "jury:judge"}]
-    report = evaluated(tmp_path, contest(tmp_path, 60, judge=judge, endpoints=fakes, max_no_verdict=1.0))
+    report = evaluated(tmp_path, recipe(tmp_path, 60, judge=judge, endpoints=fakes, max_no_verdict=1.0))
     (told,) = report["temperatures"][0]["duels"]
     assert told["n_items"] == 60 - told["outcomes"]["without_verdict"] < 60
 
@@ -204,19 +204,19 @@ def test_arms_that_cannot_be_told_apart_are_refused(tmp_path: Path, capsys: pyte
     assert "several values of top_p" in refused(capsys, *TINY, "--top-p", "0.5,1")
     assert "a temperature is given twice" in refused(capsys, *TINY, "--temps", "1,1")
     assert "no model to ask; give --arm" in refused(capsys, "demo:tiny-eval")
-    assert "nobody marks the answers" in refused(capsys, contest(tmp_path, judge=[]))
+    assert "nobody marks the answers" in refused(capsys, recipe(tmp_path, judge=[]))
     assert "compared by one pairwise judge, or both; got rubric-help" in refused(
-        capsys, contest(tmp_path, judge=[{"use": "rubric-help", "model": "farm:j"}])
+        capsys, recipe(tmp_path, judge=[{"use": "rubric-help", "model": "farm:j"}])
     )
     rows = [{"model": "farm:a", "temperature": [0]}, {"model": "farm:b", "temperature": [1]}]
-    assert "answer at other temperatures (0 and 1)" in refused(capsys, contest(tmp_path, sample=rows))
+    assert "answer at other temperatures (0 and 1)" in refused(capsys, recipe(tmp_path, sample=rows))
 
 
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = contest(tmp_path, judge=["exact"])
+    path = recipe(tmp_path, judge=["exact"])
     assert "needs the column 'reference', which no item has; map it" in refused(capsys, path)
     (tmp_path / "tuned").mkdir()
     assert "is a folder, and llama.cpp reads one GGUF file: convert it" in refused(
@@ -225,9 +225,11 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_asked(
     assert not logged(tmp_path)
 
 
-def test_summary_tells_a_contest_and_verify_finds_it_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_tells_an_evaluation_and_verify_finds_it_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     judge = [GOOD, {"confirm": "pairwise-help", "model": "farm:judge"}]
-    report = evaluated(tmp_path, contest(tmp_path, 10, judge=judge))
+    report = evaluated(tmp_path, recipe(tmp_path, 10, judge=judge))
     capsys.readouterr()
     assert main(["summary", str(tmp_path / "out"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(report))
@@ -237,8 +239,8 @@ def test_summary_tells_a_contest_and_verify_finds_it_whole(tmp_path: Path, capsy
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 
-def test_a_run_that_is_no_contest_is_told_by_summary(tmp_path: Path) -> None:
+def test_a_run_that_is_no_evaluation_is_told_by_summary(tmp_path: Path) -> None:
     grid = {"model": "farm:a", "temperature": [0, 1], "top_p": [0.5, 1]}
-    assert main(["run", contest(tmp_path, 4, sample=grid), "-o", str(tmp_path / "out"), "--quiet"]) == 0
-    with pytest.raises(UsageError, match="no contest of arms: `prefsmith summary`"):
+    assert main(["run", recipe(tmp_path, 4, sample=grid), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    with pytest.raises(UsageError, match="no evaluation of arms: `prefsmith summary`"):
         report_of(tmp_path / "out")

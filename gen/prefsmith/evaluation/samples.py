@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from heapq import nsmallest
 
-from prefsmith.contest.arms import Arm, arms_of
-from prefsmith.contest.columns import Marking, mark
-from prefsmith.contest.report import marking_of
+from prefsmith.evaluation.arms import Arm, arms_of
+from prefsmith.evaluation.columns import Marking, mark
+from prefsmith.evaluation.report import marking_of
 from prefsmith.folder import Folder
 from prefsmith.outcomes import Record
 from prefsmith.records import Json

@@ -1,4 +1,4 @@
-"""The arms of a contest: which samplers of a view belong to which row of the recipe.
+"""The arms of an evaluation: which samplers of a view belong to which row of the recipe.
 
 An arm is one row of `sample:`; all arms answer at the same temperatures, and nothing else may vary inside one.
 """
@@ -58,9 +58,9 @@ def check_arms(recipe: Recipe, resolution: Resolution) -> None:
 
 
 def arms_of(recipe: Recipe, plan: Plan) -> tuple[Arm, ...]:
-    """The arms in the recipe's order. Raises UsageError for a run that is no contest."""
+    """The arms in the recipe's order. Raises UsageError for a run that is no evaluation."""
     if not plan.arms:
-        raise UsageError("this run is no contest of arms: `prefsmith summary` tells what came of it")
+        raise UsageError("this run is no evaluation of arms: `prefsmith summary` tells what came of it")
     return tuple(
         Arm(name_of(row), row.model, dict(zip(row.temperature, samplers, strict=True)))
         for row, samplers in zip(recipe.sample, plan.arms, strict=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prefsmith.agreement.votes import Ids, Reals
-from prefsmith.contest.arms import Arm
+from prefsmith.evaluation.arms import Arm
 from prefsmith.outcomes import Record, Sample
 from prefsmith.reasons import Reason
 from prefsmith.records import Json

@@ -1,4 +1,4 @@
-"""A contest's report as Markdown that reads as plain text too. Counts nothing."""
+"""An evaluation's report as Markdown that reads as plain text too. Counts nothing."""
 
 from __future__ import annotations
 
