@@ -47,6 +47,7 @@ def test_the_backends_bench_sets_the_scripts_beside_the_job() -> None:
     assert "64 at a time: prefsmith / the script with aiohttp" in rows
 
 
+@pytest.mark.slow
 def test_the_plan_bench_sets_what_was_foretold_beside_the_run() -> None:
     rows = table_of("plan.py", "--tiny", "--only", "stub", "rate")
     for n in (80, 60):
@@ -84,6 +85,7 @@ def test_the_backends_bench_counts_lost_and_wrong_rows_under_faults() -> None:
     assert rows["faults, the script with aiohttp: rows lost of 20"] > 0  # it has no answer to unusable ones
 
 
+@pytest.mark.slow
 def test_the_backends_bench_sees_the_end_of_a_storm_and_of_an_outage() -> None:
     rows = table_of("backends.py", "--tiny", "--only", "storm")
     for said in ("nothing but 429, retry-after 1 s", "nothing but 429, no word more", "nobody listens"):
