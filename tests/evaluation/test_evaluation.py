@@ -237,6 +237,10 @@ def test_summary_tells_an_evaluation_and_verify_finds_it_whole(
     shown = capsys.readouterr().out
     assert "two − one" in shown and shown.count(" · temperature 0") == 2
     assert main(["verify", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert main(["judge", str(tmp_path / "out"), "--judge", "number"]) == 2
+    told = capsys.readouterr().err
+    assert "is an evaluation's folder; `prefsmith eval" in told and "going on" not in told
 
 
 def test_a_run_that_is_no_evaluation_is_told_by_summary(tmp_path: Path) -> None:

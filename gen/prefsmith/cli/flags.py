@@ -1,7 +1,8 @@
 """What flags mean: each becomes a change of the recipe, and a flag that would change nothing is an error.
 
 The order is defaults, recipe file, flags, `--set`. `--gen` gives each of its models the recipe's one row of sampling
-settings; `--judge` replaces the stages that judge, `--confirm` the one that confirms.
+settings; `--judge` replaces the stages that judge, `--confirm` the one that confirms. A folder judged anew by `--judge`
+keeps no confirmation that is not named: its model may cost money.
 """
 
 from __future__ import annotations
@@ -119,14 +120,26 @@ def _arm_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
         yield Change(("judge",), rows, "--judge")
 
 
-def rejudged(args: Namespace, last: Recipe) -> tuple[Recipe, Origins]:
+class Rejudged(NamedTuple):
+    """What `judge` asks for. `notes`: what it leaves out of the last recipe unasked."""
+
+    recipe: Recipe
+    origins: Origins
+    notes: tuple[str, ...]
+
+
+def rejudged(args: Namespace, last: Recipe) -> Rejudged:
     """The recipe of `judge`: the folder's last one with other judges or pairing. Raises UsageError."""
     draft = _of_last(last)
+    notes: tuple[str, ...] = ()
+    if args.judge and not args.confirm and (name := last.judge[-1].confirm):
+        draft.tree["judge"] = draft.tree["judge"][:-1]
+        notes = (f"the confirmation by {name} is left out; add --confirm {name} to keep it",)
     changes = [*_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     for change in changes:
         if change.place[0] in ("sample", "prompts", "seed"):
             raise UsageError(f"{change.origin}: `judge` samples nothing; `prefsmith run` changes {change.place[0]!r}")
-    return merge(draft, changes), Origins(draft, tuple(changes))
+    return Rejudged(merge(draft, changes), Origins(draft, tuple(changes)), notes)
 
 
 def only_reread(args: Namespace) -> None:
@@ -231,7 +244,8 @@ def _judging(args: Namespace, draft: Draft) -> Iterator[Change]:
         judges = [{"use": name} for name in args.judge]
         origin.append("--judge")
     if args.confirm:
-        confirms = [{"confirm": args.confirm}]
+        # Named again it keeps its model and settings.
+        confirms = [r for r in confirms if r["confirm"] == args.confirm] or [{"confirm": args.confirm}]
         origin.append("--confirm")
     rows = [*judges, *confirms]
     if args.judge_model:
