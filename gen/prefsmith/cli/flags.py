@@ -99,7 +99,7 @@ def evaluation_of(args: Namespace) -> Given:
         )
     changes += [*_cells(args, len(rows)), *_arm_judges(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     if not draft.tree.get("judge") and not any(change.place[0] == "judge" for change in changes):
-        raise UsageError(f"{draft.name}: nobody marks the answers; give --judge NAME ({did_you_mean('', GRADERS)})")
+        raise UsageError(_no_marker(draft))
     # Its pairs are of arms, not of scores, and no trainer's.
     changes += [Change(("pair",), {"strategy": "arms"}, "eval"), Change(("export",), [], "eval")]
     folder = Path(args.out) if args.out else Path("runs") / f"eval-{run_folder(args.x).name}"
@@ -108,9 +108,12 @@ def evaluation_of(args: Namespace) -> Given:
 
 def _arm_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
     """A judge that asks a model compares arms, which the recipe calls `confirm`."""
-    rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in args.judge or ()]
+    given = sorted(args.judge or (), key=_is_grader, reverse=True)
+    rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in given]
     rows = rows or [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
     asking = [row for row in rows if row.get("confirm")]
+    if args.judge and len(asking) > 1:
+        raise UsageError(f"--judge: eval compares by one pairwise judge; got {', '.join(r['confirm'] for r in asking)}")
     if args.judge_model and not asking:
         raise UsageError(
             "--judge-model: no judge of this evaluation asks a model; name one, such as --judge pairwise-help"
@@ -301,6 +304,15 @@ def _no_sample(draft: Draft) -> str:
 
 def _no_judge(draft: Draft) -> str:
     return f"{draft.name}: no judge; give --judge NAME ({did_you_mean('', known_judges())})"
+
+
+def _no_marker(draft: Draft) -> str:
+    from prefsmith.judging.load import pairwise_names
+
+    return (
+        f"{draft.name}: nobody marks the answers; give --judge NAME: a grader ({', '.join(GRADERS)}, "
+        f"FILE.py:FUNCTION), or with --judge-model a pairwise judge ({', '.join(pairwise_names())})"
+    )
 
 
 def known_judges() -> list[str]:
