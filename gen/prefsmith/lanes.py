@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
 from math import log
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from prefsmith.errors import CallFailed
 from prefsmith.limits import Outcome, Ticket
@@ -42,6 +42,15 @@ class Taken(NamedTuple, Generic[Job]):
     job: Job
     line: Line[Job]
     ticket: Ticket
+
+
+def acquaint(lanes: Iterable[Lane[Any]]) -> None:
+    """Tell lines that share a server of each other: one that was kept small by another may grow when that one rests."""
+    every = [line for lane in lanes for line in lane.lines]
+    for line in every:
+        line.beside = [
+            other.limiter for other in every if other is not line and other.backend.endpoint == line.backend.endpoint
+        ]
 
 
 class Lane(Generic[Job]):
@@ -121,6 +130,8 @@ class Lane(Generic[Job]):
             if line.clear(now, n_tokens) and (self.may_spend is None or self.may_spend(job)):
                 heapq.heappop(line.heap)
                 self.n_in_flight += 1
+                if line.beside and not line.limiter.n_in_flight:
+                    line.tell_others(None)
                 taken = Taken(job, line, line.sent(now, n_tokens))
                 if self._idle:
                     self._wake_for(1)
@@ -143,6 +154,8 @@ class Lane(Generic[Job]):
         turned = line.limiter.back(
             now, taken.ticket, outcome, n_tokens=n_tokens, quota=quota, retry_after_s=retry_after_s
         )
+        if line.beside and not line.heap and not line.limiter.n_in_flight:
+            line.tell_others(now)
         if outcome is _OK:
             self.proven = self._answered = True
             self._n_refused = line.n_failed = 0

@@ -28,6 +28,8 @@ class Line(Generic[Job]):
         self.limiter = Limiter(
             concurrency=can.concurrency, rpm=can.rpm, tpm=can.tpm, now=now, alone=True, gentle=can.remote
         )
+        self.beside: list[Limiter] = []
+        """Of lines to the same server for other models, whose requests take room from this one's."""
         self.heap: list[tuple[int, int, int, Job]] = []
         self.stopped: CallFailed | None = None
         self.last_error: CallFailed | None = None
@@ -46,6 +48,10 @@ class Line(Generic[Job]):
     @property
     def up(self) -> bool:
         return self.stopped is None and not self.limiter.down
+
+    def tell_others(self, rests_since: float | None) -> None:
+        for limiter in self.beside:
+            limiter.others_rest(rests_since)
 
     def clear(self, now: float, n_tokens: float) -> bool:
         """One request of about so many tokens may be sent now."""

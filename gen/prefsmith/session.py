@@ -22,7 +22,7 @@ from prefsmith.attempts import Job
 from prefsmith.engine import Engine, Settings
 from prefsmith.errors import BUDGET_REACHED, INTERRUPTED, TERMINATED, ContextTooShort, UsageError
 from prefsmith.judging.graders import GraderPool
-from prefsmith.lanes import Lane
+from prefsmith.lanes import Lane, acquaint
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.progress import Progress
 from prefsmith.purse import Purse
@@ -85,6 +85,7 @@ async def _phase(
         lanes = {
             key: Lane[Job](of.members, price=of.price, patience_s=settings.patience_s) for key, of in pools.items()
         }
+        acquaint(lanes.values())
         for lane in lanes.values():
             lane.tell = say
             lane.proven = any(worked_before(ledger.db, line.backend.endpoint) for line in lane.lines)

@@ -18,6 +18,10 @@ LONGEST_PATIENCE_S: Final = 300.0
 """A server that was given more room is found out within five minutes of work at the limit."""
 
 
+SETTLED_S: Final = 1.0
+"""Between two calls of theirs others rest for a moment: only a longer rest gives room."""
+
+
 class Concurrency:
     """Requests are numbered as they are sent. An *episode* begins with the refusal of a request that was sent after
     the last one began; refusals of what was sent before are of the same moment and only sharpen its cut."""
@@ -29,6 +33,9 @@ class Concurrency:
         """In flight, and sent since the last episode began."""
         self.fell_back = False
         """The last episode took back no more than a try: the limit was held before."""
+        self.freed_at: float | None = None
+        """When others who ask the same server came to rest: what they had in flight may be had now. None while they
+        ask."""
         self._patience_s = FIRST_PATIENCE_S
         self._since = now
         self._n_sent = 0
@@ -136,11 +143,16 @@ class Concurrency:
             self.ceiling = self.limit
             if self._n_step > 1:  # a single step more may have been luck
                 self._patience_s = FIRST_PATIENCE_S
-        if saturated and self.limit < self.most and (trying or now - self._since >= self._patience_s):
+        due = now - self._since >= self._patience_s or self._freed(now)
+        if saturated and self.limit < self.most and (trying or due):
             self._n_step = 2 * self._n_step if trying else 1
             self.limit = min(self.most, self.limit + self._n_step)
             self._since = now
         self._look_again()
+
+    def _freed(self, now: float) -> bool:
+        """Since the last try, and for good: a second try would learn nothing that this one did not."""
+        return self.freed_at is not None and self.freed_at > self._since and now - self.freed_at >= SETTLED_S
 
     def _look_again(self) -> None:
         self._look, self._n_clean, self._peak = self._n_sent, 0, self.n_in_flight

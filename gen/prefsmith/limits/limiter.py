@@ -146,6 +146,10 @@ class Limiter:
         held = self._concurrency
         return held.n_in_flight + n <= held.limit
 
+    def others_rest(self, since: float | None) -> None:
+        """Those who ask the same server for other models have nothing in flight any more; None: they ask again."""
+        self._concurrency.freed_at = since
+
     @property
     def n_in_flight(self) -> int:
         return self._concurrency.n_in_flight
