@@ -86,3 +86,18 @@ def test_a_judge_whose_verdicts_all_failed_is_warned_of(tmp_path: Path) -> None:
     run(recipe(tmp_path, rows(2), {"unparseable": 1.0}, judge=[RUBRIC]), tmp_path / "run")
     page = render(summary_of(tmp_path / "run"))
     assert "warning: no verdict by rubric-help has a result (12 unparseable); `prefsmith explain" in page
+
+
+@pytest.mark.parametrize("tokens", [20_000, 26_000, 32_000])
+def test_a_stop_says_the_same_number_of_items_as_the_summary_after_it(tokens: int, tmp_path: Path) -> None:
+    """Two items of a prompt are judged apart, and one of them may be done when the other is not."""
+    twins = [{"prompt": f"Say {i // 2}.", "reference": f"quality={i}"} for i in range(40)]
+    said, judge = list[str](), [{"use": "rubric-reference", "model": "fake:j"}]
+    given = recipe(tmp_path, twins, judge=judge, budget={"tokens": tokens}, window=16)
+    for _ in range(2):
+        assert run_job(given, tmp_path / "run", say=said.append) == 3
+        items = summary_of(tmp_path / "run")["items"]
+        n_done = items["n"] - items["without"]["incomplete"]
+        assert any(f" with {n_done} of 40 items done: " in line for line in said), said
+        said.clear()
+        given = Recipe.model_validate({**given.model_dump(mode="json"), "budget": {"tokens": tokens + 4000}})
