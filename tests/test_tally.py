@@ -63,6 +63,12 @@ def test_what_a_rule_decides_has_no_row_of_verdicts(tmp_path: Path) -> None:
     assert list(summary_of(tmp_path / "run")["verdicts"]) == ["contains", "rubric-help"]
 
 
+def test_a_judge_that_nothing_came_to_is_told_as_such(tmp_path: Path) -> None:
+    judge = [{"use": "contains", "text": "quality="}, {"confirm": "pairwise-help", "model": "fake:j"}]
+    run(recipe(tmp_path, rows(4), judge=judge), tmp_path / "run")
+    assert "0   by pairwise-help; none was asked for" in render(summary_of(tmp_path / "run"))
+
+
 def test_scores_that_say_neither_right_nor_wrong_are_told_as_their_mean(tmp_path: Path) -> None:
     run(recipe(tmp_path, rows(8), judge=[RUBRIC]), tmp_path / "run")
     counted = summary_of(tmp_path / "run")
@@ -101,3 +107,18 @@ def test_a_stop_says_the_same_number_of_items_as_the_summary_after_it(tokens: in
         assert any(f" with {n_done} of 40 items done: " in line for line in said), said
         said.clear()
         given = Recipe.model_validate({**given.model_dump(mode="json"), "budget": {"tokens": tokens + 4000}})
+
+
+@pytest.mark.parametrize("judge", [RUBRIC, {"use": "pairwise-help", "model": "fake:j", "tournament": "minmax"}])
+def test_the_cost_of_a_recipe_does_not_depend_on_what_else_was_tried_in_its_folder(judge: Any, tmp_path: Path) -> None:
+    small = recipe(tmp_path, rows(10), judge=[judge], sample={"model": "fake:m", "temperature": 0.5, "n": 2})
+    run(small, tmp_path / "run")
+    before = summary_of(tmp_path / "run")
+    other = {"model": "fake:m", "temperature": [0.5, 1.0], "n": 4}
+    run(recipe(tmp_path, rows(16), judge=[judge], sample=other), tmp_path / "run")
+    assert summary_of(tmp_path / "run")["cost"]["n_calls"] > 2 * before["cost"]["n_calls"] > 0
+    back = {**small.model_dump(mode="json")}
+    back["prompts"]["limit"] = 10
+    assert run_job(Recipe.model_validate(back), tmp_path / "run", change=True, say=lambda _: None) == 0
+    after = summary_of(tmp_path / "run")
+    assert (after["cost"], after["endpoints"]) == (before["cost"], before["endpoints"])

@@ -34,7 +34,7 @@ def _funnel(s: Json) -> Iterator[str]:
         lost = {k: v for k, v in tally.items() if k != "scored"}
         rest = [_reasons("not asked", s["not_asked"][name])] if name in s["not_asked"] else []
         rest += [f"owed: {s['verdicts_owed'][name]:,}"] if name in s["verdicts_owed"] else []
-        told = "; ".join([*rest, _reasons("without", lost)])
+        told = "; ".join([*rest, _reasons("without", lost)]) if rest or tally else "none was asked for"
         yield f"verdicts     {tally.get('scored', 0):>9,}   by {name}; {told}"
     found = f"from {items['with_pair']:,} of {counted(items['n'], 'item')}"
     yield f"pairs        {s['n_pairs']:>9,}   {found}; {_reasons('no pair', items['without'])}"
