@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from shutil import copy
 
+import pytest
+
+from prefsmith.cli import main
 from prefsmith.judging.load import judge_names
 
 ROOT = Path(__file__).parent.parent
@@ -40,3 +44,17 @@ def test_the_judges_page_names_every_judge_of_the_shelf() -> None:
     page = (ROOT / "docs" / "judges.md").read_text("utf-8")
     assert [name for name in judge_names() if f"`{name}`" not in page] == []
     assert f"{len(judge_names())} judges" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_every_recipe_in_the_readme_plans_as_it_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.jsonl").write_text('{"question": "What is 2 + 2?", "answer": "4"}\n')
+    copy(ROOT / "tests" / "data" / "tls" / "ca.pem", "corporate-ca.pem")
+    recipes = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(recipes) == 2
+    for text in recipes:
+        Path("recipe.yaml").write_text(text, "utf-8")
+        # What only shows `endpoints:` has its models and prompts from the command line.
+        words = () if "sample:" in text else ("--gen", "cloud:a", "--gen", "inside:b", "--judge", "number")
+        given = () if "prompts:" in text else ("--set", "prompts.path=prompts.jsonl", "--prompt", "question")
+        assert main(["plan", "recipe.yaml", *words, *given]) == 0, text

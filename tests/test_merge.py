@@ -142,6 +142,27 @@ def test_a_system_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> No
     assert "is empty" in refused(WHOLE, f"sample.0.system={empty}")
 
 
+def test_a_missing_system_file_is_told_with_its_line_beside_other_mistakes(tmp_path: Path) -> None:
+    text = "prompts: {path: p}\nsample:\n  - {model: 'a:b', system: gone.txt}\n  - model: 'a:c'\n    system:\n"
+    path = written(tmp_path, text + "      - Be brief.\n      - lost.md\njudge: demo\nsed: 1\n")
+    with pytest.raises(UsageError) as caught:
+        merge(read_recipe(path))
+    told = str(caught.value)
+    assert f"{path}:3: sample.0.system: system prompt file 'gone.txt' cannot be read: No such file" in told
+    assert f"{path}:7: sample.1.system.1: system prompt file 'lost.md' cannot be read" in told
+    assert f"{path}:9: sed: unknown key" in told
+
+
+def test_a_confirmation_in_the_wrong_place_has_its_own_line(tmp_path: Path) -> None:
+    text = "sample: {model: 'a:b'}\njudge:\n  - number\n  - confirm: pairwise-help\n    model: 'a:c'\n"
+    path = written(tmp_path, text + "  - exact\n")
+    with pytest.raises(UsageError, match=r":4: judge.1.confirm: `confirm` must be the last entry"):
+        merge(read_recipe(path))
+    path = written(tmp_path, "sample: {model: 'a:b'}\njudge:\n  confirm: pairwise-help\n")
+    with pytest.raises(UsageError, match=r":3: judge.0.confirm: `confirm` needs a judge or grader before it"):
+        merge(read_recipe(path))
+
+
 def test_a_recipe_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no recipe"):
         read_recipe(tmp_path / "gone.yaml")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from runs import count, logged, recipe, rows, started
 
+from prefsmith.cli import main
 from prefsmith.job import run_job
 from prefsmith.summary import summary_of
 
@@ -75,3 +76,16 @@ def test_a_signal_is_heard_while_a_long_finished_source_is_walked(tmp_path: Path
     assert code == 130 and time.monotonic() - begun < 5
     n_lines = rows(tmp_path, "SELECT sum(last - first + 1) FROM done GROUP BY view")
     assert sorted(n_lines)[0][0] < 3000
+
+
+def test_a_judge_that_does_not_fit_its_model_is_named_with_what_would_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.txt").write_text("Say it.\n")
+    sampling = ("--gen", "scripted:a", "--n", "2", "--max-tokens", "64", "--quiet")
+    judging = ("--judge", "regex", "--set", "judge.0.pattern=quality", "--confirm", "pairwise-help")
+    assert main(["run", "p.txt", *sampling, *judging, "--judge-model", "embedded:tiny"]) == 2
+    told = capsys.readouterr().err
+    assert "judge 'pairwise-help' is too long for embedded:tiny, which holds 512 tokens" in told
+    assert "(such as pairwise-short) or a model with a longer context" in told and "longest prompts" not in told

@@ -47,6 +47,14 @@ class UsageError(PrefsmithError):
         return f"{dotted(self.place)}: {message}" if self.place else message
 
 
+class ContextTooShort(UsageError):
+    """`model` holds `n_ctx` tokens; its longest prompt has `n_prompt`, and `n_answer` are wanted for the answer."""
+
+    def __init__(self, message: str, model: str, n_ctx: int, n_prompt: int, n_answer: int) -> None:
+        super().__init__(message)
+        self.model, self.n_ctx, self.n_prompt, self.n_answer = model, n_ctx, n_prompt, n_answer
+
+
 class BudgetReached(PrefsmithError):
     exit_code = BUDGET_REACHED
 

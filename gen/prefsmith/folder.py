@@ -109,6 +109,15 @@ def refuse_benchmark(path: Path, recipe: Recipe) -> None:
         )
 
 
+def refuse_evaluation(path: Path, recipe: Recipe) -> None:
+    """`judge` reads no arms, and would leave the evaluation's files as they were."""
+    if recipe.pair.strategy == "arms":
+        raise UsageError(
+            f"{path} is an evaluation's folder; `prefsmith eval {recipe.prompts.path} … --judge NAME -o {path}`, with "
+            "the arms that it had, has its answers judged by others"
+        )
+
+
 def view_of(run: bytes, pair: Pairing | None) -> bytes:
     """The view of a file: the run's, or the run's under another pairing rule."""
     return run if pair is None else digest("view", [run.hex(), pair.model_dump(mode="json")])

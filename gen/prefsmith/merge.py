@@ -68,6 +68,7 @@ def merge(draft: Draft, changes: Iterable[Change] = ()) -> Recipe:
     changes = list(changes)
     tree = deepcopy(draft.tree)
     problems: list[str] = []
+    origins = Origins(draft, tuple(changes))
     for change in changes:
         try:
             _put(tree, change)
@@ -75,12 +76,12 @@ def merge(draft: Draft, changes: Iterable[Change] = ()) -> Recipe:
             problems.append(f"{change.origin}: {error}")
     tree = _listed(tree)
     if not draft.resolved:
-        problems += _read_systems(tree)
+        problems += _read_systems(tree, origins)
     try:
         # JSON in strict mode: "4" is no number and true is not 1, while a path may still be written as a text.
         recipe = Recipe.model_validate_json(json.dumps(tree, allow_nan=False), strict=True)
     except ValidationError as error:
-        problems += _problems(error, tree, Origins(draft, tuple(changes)))
+        problems += _problems(error, tree, origins)
     except (TypeError, ValueError) as error:
         problems.append(f"{draft.name}: only plain and finite values can stand in a recipe: {error}")
     if problems:
@@ -149,27 +150,30 @@ def _is_text_file(value: Json) -> bool:
     return isinstance(value, str) and value.endswith((".txt", ".md")) and "\n" not in value
 
 
-def _read_systems(tree: dict[str, Json]) -> list[str]:
+def _read_systems(tree: dict[str, Json], origins: Origins) -> list[str]:
     """Put each system file's text in the place of its path; returns the problems."""
     problems: list[str] = []
 
-    def read(value: Json, place: str) -> Json:
+    def read(value: Json, *place: str | int) -> Json:
         if not _is_text_file(value):
             return value
+        where = f"{origins.of(place)}: {dotted(place)}: system prompt file {value!r}"
         try:
             text = Path(value).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{place}: system prompt file {value!r} cannot be read: {error}")
+            problems.append(f"{where} cannot be read: {error.strerror if isinstance(error, OSError) else error}")
             return value
         if not text:
-            problems.append(f"{place}: system prompt file {value!r} is empty; null stands for no system prompt")
+            problems.append(f"{where} is empty; null stands for no system prompt")
         return text
 
     for i, row in enumerate(_mappings(tree.get("sample"))):
         texts = row.get("system")
-        place = f"sample.{i}.system"
-        if texts is not None:
-            row["system"] = [read(t, place) for t in texts] if isinstance(texts, list) else read(texts, place)
+        place = ("sample", i, "system")
+        if isinstance(texts, list):
+            row["system"] = [read(text, *place, j) for j, text in enumerate(texts)]
+        elif texts is not None:
+            row["system"] = read(texts, *place)
     return problems
 
 
@@ -206,7 +210,8 @@ def _index(rows: list[Json], step: str | int, place: Place) -> int:
 def _problems(error: ValidationError, tree: Json, origins: Origins) -> list[str]:
     said: dict[str, str] = {}
     for one in error.errors(include_url=False):
-        place = _real_place(one["loc"], tree, one["type"] == "missing")
+        blamed = getattr(one.get("ctx", {}).get("error"), "place", ())
+        place = _real_place((*one["loc"], *blamed), tree, one["type"] == "missing")
         text = _what(one["type"], one["msg"], one["input"], one.get("ctx", {}), place)
         where = f"{origins.of(place)}: {dotted(place)}".removesuffix(": ")
         # A union reports each of its branches; they are one problem.

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from prefsmith.endpoints import Endpoint, Strict, listed
+from prefsmith.errors import Place
 
 EXPORTS = ("trl", "trl-parquet", "openai", "parquet")
 GRADERS = ("exact", "number", "regex", "contains", "constraints", "demo")
@@ -212,6 +213,14 @@ class Budget(Strict):
         return self
 
 
+class Misplaced(ValueError):
+    """What does not hold of a part in the light of another. `place`: the part to mend, from the model that says so."""
+
+    def __init__(self, message: str, place: Place) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 class Recipe(Strict):
     """One run, whole."""
 
@@ -256,9 +265,9 @@ class Recipe(Strict):
     def _confirm_comes_last(self) -> Recipe:
         for i, stage in enumerate(self.judge):
             if stage.confirm is not None and i != len(self.judge) - 1:
-                raise ValueError("`confirm` must be the last entry of `judge:`")
+                raise Misplaced("`confirm` must be the last entry of `judge:`", ("judge", i, "confirm"))
         if self.judge[0].confirm is not None and self.pair.strategy != "arms":
-            raise ValueError("`confirm` needs a judge or grader before it")
+            raise Misplaced("`confirm` needs a judge or grader before it", ("judge", 0, "confirm"))
         return self
 
 

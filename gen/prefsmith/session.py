@@ -20,7 +20,7 @@ import orjson
 from prefsmith.abilities import Pool, Say, fitted
 from prefsmith.attempts import Job
 from prefsmith.engine import Engine, Settings
-from prefsmith.errors import BUDGET_REACHED, INTERRUPTED, TERMINATED, UsageError
+from prefsmith.errors import BUDGET_REACHED, INTERRUPTED, TERMINATED, ContextTooShort, UsageError
 from prefsmith.judging.graders import GraderPool
 from prefsmith.lanes import Lane
 from prefsmith.ledger.ledger import Ledger
@@ -72,7 +72,10 @@ async def _phase(
             for backend, _ in of.members:
                 stack.push_async_callback(backend.close)
                 sized = backend.capabilities().n_ctx_tokens is not None
-                await backend.open(*(_load(ledger, view, key) if sized else ((), 0)))
+                try:
+                    await backend.open(*(_load(ledger, view, key) if sized else ((), 0)))
+                except ContextTooShort as short:
+                    raise UsageError(_too_short(short, view.plan, key)) from None
                 ledger.learn({f"backend.{backend.endpoint}.{n}": v for n, v in backend.facts().items()})
         pool = await stack.enter_async_context(GraderPool())
         for leaf in view.plan.leaves:
@@ -172,6 +175,21 @@ def _load(ledger: Ledger, view: View, lane: str) -> tuple[Sequence[tuple[Message
             shown = max(shown_by(leaf, 2 if plan.contests else len(plan.keys)), 2) * answer
             extra = max(extra, shown + 2 * leaf.asks.sampling.max_tokens + _FENCES_TOKENS + _REPAIR_TOKENS)
     return longest, extra
+
+
+def _too_short(error: ContextTooShort, plan: Plan, lane: str) -> str:
+    """Where a judge asks the model, its text and the answers that it is shown take the room."""
+    judges = [leaf for leaf in plan.leaves if leaf.asks is not None and leaf.lane == lane]
+    if not judges:
+        return str(error)
+    judge = max(judges, key=lambda leaf: len(leaf.asks.prompt) if leaf.asks else 0)
+    shorter = " (such as pairwise-short)" if judge.gives == "choice" and judge.name != "pairwise-short" else ""
+    more = "; a lower max_tokens of `sample:` also helps" if plan.samples else ""
+    return (
+        f"judge {judge.name!r} is too long for {error.model}, which holds {error.n_ctx} tokens: its text and the "
+        f"longest prompt have {error.n_prompt}, and {error.n_answer} are wanted for the answers shown and its reply; "
+        f"take a judge with a shorter text{shorter} or a model with a longer context{more}"
+    )
 
 
 def _longest(ledger: Ledger, cell: Cell) -> int:

@@ -228,6 +228,18 @@ def test_rejudging_changes_judges_and_pairing_and_nothing_that_was_sampled() -> 
     assert (made.sample, made.prompts, made.seed) == (last.sample, last.prompts, last.seed)
 
 
+def test_new_judges_of_a_folder_leave_its_confirmation_out_unless_it_is_named() -> None:
+    last = recipe(*FILE, "--confirm", "pairwise-help", "--judge-model", "openai:big")
+    made, _, notes = rejudged(parse(["judge", "r", "--judge", "exact"]), last)
+    assert [(j.use, j.confirm) for j in made.judge] == [("exact", None)]
+    assert notes == ("the confirmation by pairwise-help is left out; add --confirm pairwise-help to keep it",)
+    made, _, notes = rejudged(parse(["judge", "r", "--judge", "exact", "--confirm", "pairwise-help"]), last)
+    assert [(j.use, j.confirm, j.model) for j in made.judge][1:] == [(None, "pairwise-help", "openai:big")]
+    assert notes == ()
+    made, _, notes = rejudged(parse(["judge", "r", "--min-margin", "0.5"]), last)
+    assert (made.judge, notes) == (last.judge, ())
+
+
 @pytest.mark.parametrize("change", ["sample.0.n=9", "prompts.limit=3", "seed=4"])
 def test_rejudging_refuses_what_would_sample(change: str) -> None:
     with pytest.raises(UsageError, match="`judge` samples nothing"):

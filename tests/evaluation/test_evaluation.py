@@ -204,7 +204,19 @@ def test_arms_that_cannot_be_told_apart_are_refused(tmp_path: Path, capsys: pyte
     assert "several values of top_p" in refused(capsys, *TINY, "--top-p", "0.5,1")
     assert "a temperature is given twice" in refused(capsys, *TINY, "--temps", "1,1")
     assert "no model to ask; give --arm" in refused(capsys, "demo:tiny-eval")
-    assert "nobody marks the answers" in refused(capsys, recipe(tmp_path, judge=[]))
+    nobody = refused(capsys, recipe(tmp_path, judge=[]))
+    assert "nobody marks the answers" in nobody and "number" in nobody
+    assert "(pairwise-help, pairwise-reference, pairwise-short)" in nobody
+    assert "--judge: judge.0: eval compares by a pairwise judge; 'rubric-help' is a rubric" in refused(
+        capsys, *TINY, "--arm", "b=scripted:x", "--judge", "rubric-help"
+    )
+    assert "eval compares by one pairwise judge; got pairwise-help, pairwise-short" in refused(
+        capsys, *TINY, "--arm", "b=scripted:x", "--judge", "pairwise-help", "--judge", "pairwise-short"
+    )
+    # Whatever the order in which a grader and a judge are named, what is missing is the judge's model.
+    assert "--judge: judge.1.confirm: 'pairwise-help' asks a model" in refused(
+        capsys, *TINY, "--arm", "b=scripted:x", "--judge", "pairwise-help", "--judge", "number"
+    )
     assert "compared by one pairwise judge, or both; got rubric-help" in refused(
         capsys, recipe(tmp_path, judge=[{"use": "rubric-help", "model": "farm:j"}])
     )
@@ -237,6 +249,10 @@ def test_summary_tells_an_evaluation_and_verify_finds_it_whole(
     shown = capsys.readouterr().out
     assert "two − one" in shown and shown.count(" · temperature 0") == 2
     assert main(["verify", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert main(["judge", str(tmp_path / "out"), "--judge", "number"]) == 2
+    told = capsys.readouterr().err
+    assert "is an evaluation's folder; `prefsmith eval" in told and "going on" not in told
 
 
 def test_a_run_that_is_no_evaluation_is_told_by_summary(tmp_path: Path) -> None:

@@ -115,3 +115,27 @@ def test_a_schema_bound_verdict_holds_to_its_schema(engine: Loop) -> None:
     (choice,) = engine.send(request).choices
     text = choice.message["content"] or ""
     assert choice.finish_reason == "length" or (holds(text, schema) and json.loads(text)["verdict"] in ("A", "B"))
+
+
+def test_judge_calls_of_one_prompt_find_their_beginning_in_the_servers_cache() -> None:
+    """Instructions and prompt come first, candidates last: what two questions share is read once, in whole blocks."""
+    from transformers import AutoTokenizer
+
+    args = {"block_size": 32, "enable_prefix_caching": True, "enable_prompt_tokens_details": True}
+    judge = load_any("pairwise-short", AskedModel("local", "tiny", "tiny"), [])
+    item = Item(Prompt(({"role": "user", "content": PROMPTS[0]},)))
+    asked = [judge.ask(item, two, 0) for two in (["7", "8"], ["Nine", "7"])]
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    told = [tokenizer.apply_chat_template([*one.messages], add_generation_prompt=True)["input_ids"] for one in asked]
+    n_shared = next(i for i, (x, y) in enumerate(zip(*told, strict=False)) if x != y)
+    assert n_shared >= 64
+    endpoint = endpoint_of(mode="serve", args=args, start_timeout_s=300)
+    backend = resolve(f"local:{TINY}", {"local": endpoint}).make()[0].backend
+    with asyncio.Runner() as runner:
+        runner.run(backend.open((), 0))
+        try:
+            first, second = (runner.run(backend.send(request)) for request in asked)
+        finally:
+            runner.run(backend.close())
+    assert first.usage.n_prompt_tokens == len(told[0]) and not first.usage.n_cached_tokens
+    assert second.usage.n_cached_tokens == n_shared // 32 * 32

@@ -21,7 +21,7 @@ from prefsmith.backends import wire
 from prefsmith.backends.access import Access
 from prefsmith.backends.gguf import Gguf
 from prefsmith.backends.openai_compatible import OpenAICompatible
-from prefsmith.errors import ProviderError, UsageError
+from prefsmith.errors import ContextTooShort, ProviderError, UsageError
 from prefsmith.records import Capabilities, Json, Message, Reply, Request
 
 SMALL_BYTES = 20_000_000
@@ -119,10 +119,14 @@ class Embedded:
         needed = n_prompt + extra_tokens
         if needed > cap:
             lower = f"lower max_tokens to {cap - n_prompt}, " if n_prompt < cap else ""
-            raise UsageError(
+            raise ContextTooShort(
                 f"embedded:{self._name} holds {cap} tokens of prompt and answer together; the longest prompt has "
                 f"{n_prompt}, and {extra_tokens} are wanted for the answer: {lower}leave out the longest prompts, or "
-                "take a model with a longer context"
+                "take a model with a longer context",
+                f"embedded:{self._name}",
+                cap,
+                n_prompt,
+                extra_tokens,
             )
         if needed > self._n_ctx:
             self._stop()

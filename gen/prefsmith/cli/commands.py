@@ -80,15 +80,19 @@ def judge(args: Namespace) -> int:
     folder = _run_folder(args.run)
     from prefsmith.cli.flags import billed_of, only_reread, rejudged
     from prefsmith.cli.progress import ProgressLine
-    from prefsmith.folder import last_recipe
+    from prefsmith.folder import last_recipe, refuse_evaluation
     from prefsmith.job import judge_job, reread_job
 
     if args.reread:
         only_reread(args)
         with ProgressLine(sys.stderr) as line:
             return _finish(args, folder, reread_job(folder, say=line.say))
-    recipe, origins = rejudged(args, last_recipe(folder))
+    last = last_recipe(folder)
+    refuse_evaluation(folder, last)
+    recipe, origins, notes = rejudged(args, last)
     with ProgressLine(sys.stderr) as line, origins.named():
+        for note in notes:
+            line.say(note)
         code = judge_job(
             recipe,
             folder,

@@ -1,7 +1,8 @@
 """What flags mean: each becomes a change of the recipe, and a flag that would change nothing is an error.
 
 The order is defaults, recipe file, flags, `--set`. `--gen` gives each of its models the recipe's one row of sampling
-settings; `--judge` replaces the stages that judge, `--confirm` the one that confirms.
+settings; `--judge` replaces the stages that judge, `--confirm` the one that confirms. A folder judged anew by `--judge`
+keeps no confirmation that is not named: its model may cost money.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def evaluation_of(args: Namespace) -> Given:
         )
     changes += [*_cells(args, len(rows)), *_arm_judges(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     if not draft.tree.get("judge") and not any(change.place[0] == "judge" for change in changes):
-        raise UsageError(f"{draft.name}: nobody marks the answers; give --judge NAME ({did_you_mean('', GRADERS)})")
+        raise UsageError(_no_marker(draft))
     # Its pairs are of arms, not of scores, and no trainer's.
     changes += [Change(("pair",), {"strategy": "arms"}, "eval"), Change(("export",), [], "eval")]
     folder = Path(args.out) if args.out else Path("runs") / f"eval-{run_folder(args.x).name}"
@@ -107,9 +108,12 @@ def evaluation_of(args: Namespace) -> Given:
 
 def _arm_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
     """A judge that asks a model compares arms, which the recipe calls `confirm`."""
-    rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in args.judge or ()]
+    given = sorted(args.judge or (), key=_is_grader, reverse=True)
+    rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in given]
     rows = rows or [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
     asking = [row for row in rows if row.get("confirm")]
+    if args.judge and len(asking) > 1:
+        raise UsageError(f"--judge: eval compares by one pairwise judge; got {', '.join(r['confirm'] for r in asking)}")
     if args.judge_model and not asking:
         raise UsageError(
             "--judge-model: no judge of this evaluation asks a model; name one, such as --judge pairwise-help"
@@ -119,14 +123,26 @@ def _arm_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
         yield Change(("judge",), rows, "--judge")
 
 
-def rejudged(args: Namespace, last: Recipe) -> tuple[Recipe, Origins]:
+class Rejudged(NamedTuple):
+    """What `judge` asks for. `notes`: what it leaves out of the last recipe unasked."""
+
+    recipe: Recipe
+    origins: Origins
+    notes: tuple[str, ...]
+
+
+def rejudged(args: Namespace, last: Recipe) -> Rejudged:
     """The recipe of `judge`: the folder's last one with other judges or pairing. Raises UsageError."""
     draft = _of_last(last)
+    notes: tuple[str, ...] = ()
+    if args.judge and not args.confirm and (name := last.judge[-1].confirm):
+        draft.tree["judge"] = draft.tree["judge"][:-1]
+        notes = (f"the confirmation by {name} is left out; add --confirm {name} to keep it",)
     changes = [*_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     for change in changes:
         if change.place[0] in ("sample", "prompts", "seed"):
             raise UsageError(f"{change.origin}: `judge` samples nothing; `prefsmith run` changes {change.place[0]!r}")
-    return merge(draft, changes), Origins(draft, tuple(changes))
+    return Rejudged(merge(draft, changes), Origins(draft, tuple(changes)), notes)
 
 
 def only_reread(args: Namespace) -> None:
@@ -231,7 +247,8 @@ def _judging(args: Namespace, draft: Draft) -> Iterator[Change]:
         judges = [{"use": name} for name in args.judge]
         origin.append("--judge")
     if args.confirm:
-        confirms = [{"confirm": args.confirm}]
+        # Named again it keeps its model and settings.
+        confirms = [r for r in confirms if r["confirm"] == args.confirm] or [{"confirm": args.confirm}]
         origin.append("--confirm")
     rows = [*judges, *confirms]
     if args.judge_model:
@@ -287,6 +304,15 @@ def _no_sample(draft: Draft) -> str:
 
 def _no_judge(draft: Draft) -> str:
     return f"{draft.name}: no judge; give --judge NAME ({did_you_mean('', known_judges())})"
+
+
+def _no_marker(draft: Draft) -> str:
+    from prefsmith.judging.load import pairwise_names
+
+    return (
+        f"{draft.name}: nobody marks the answers; give --judge NAME: a grader ({', '.join(GRADERS)}, "
+        f"FILE.py:FUNCTION), or with --judge-model a pairwise judge ({', '.join(pairwise_names())})"
+    )
 
 
 def known_judges() -> list[str]:

@@ -17,6 +17,7 @@ from prefsmith.export.files import Partial
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
 from prefsmith.judging.graders import Grader
+from prefsmith.judging.load import kind_of, pairwise_names
 from prefsmith.purse import Billed
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
@@ -34,6 +35,7 @@ def evaluation_job(
 
     The files are written when nothing is owed any more; `report_of` tells a folder at any time.
     """
+    _check_comparing(recipe)
     resolution = resolve(recipe)
     check_arms(recipe, resolution)
     _check_judges(resolution)
@@ -51,6 +53,18 @@ def write_report(path: Path) -> Json:
     with Folder(path) as folder:
         _write(path / SAMPLES, _lines(samples_of(folder)))
     return report
+
+
+def _check_comparing(recipe: Recipe) -> None:
+    """Looked at before a model is asked for: no model makes a rubric a comparison."""
+    for i, entry in enumerate(recipe.judge):
+        kind = kind_of(entry.confirm) if entry.confirm else None
+        if kind not in (None, "pairwise"):
+            raise UsageError(
+                f"eval compares by a pairwise judge; {entry.confirm!r} is a {kind}; known pairwise judges: "
+                f"{', '.join(pairwise_names())}",
+                ("judge", i),
+            )
 
 
 def _check_judges(resolution: Resolution) -> None:

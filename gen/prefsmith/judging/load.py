@@ -52,6 +52,16 @@ def model_of(use: str, roots: Sequence[Path]) -> str | None:
     return None if model is None else f"{model.target}:{model.name}"
 
 
+def kind_of(use: str, roots: Sequence[Path] = ()) -> str | None:
+    """The kind of a judge file; None for what is none: a package's judge tells its kind once it has a model."""
+    return _parsed(_path(use, roots)).kind if use.endswith(".toml") or use in _shelved() else None
+
+
+def pairwise_names() -> list[str]:
+    """The judges of the shelf that compare two answers, and what packages bring."""
+    return [name for name in judge_names() if kind_of(name) in ("pairwise", None)]
+
+
 def load_judge(
     use: str, model: tuple[str, str], wire_model: str, roots: Sequence[Path], list_model: AskedModel | None = None
 ) -> ModelJudge:
