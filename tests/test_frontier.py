@@ -84,17 +84,18 @@ def test_room_in_a_window_is_filled_before_it_is_empty(window: int, ledger: Ledg
 
 
 def test_what_was_finished_is_not_opened_again_and_what_is_owed_is(ledger: Ledger) -> None:
-    first, _, _ = walked(ledger, 8, owed=frozenset({6, 7, 99, 300}))
+    first, _, progress = walked(ledger, 8, owed=frozenset({6, 7, 99, 300}))
+    assert (progress.n_items_before, progress.n_items_done, progress.n_items_left) == (0, 296, 4)
     assert {6, 7, 99, 300} <= set(first)
     again, _, progress = walked(ledger, 8)
-    assert again == [6, 7, 99, 300]
+    assert again == [6, 7, 99, 300] and progress.n_items_before == 296
     assert (progress.n_items_done, spans(ledger)) == (300, [(1, 300)])
     assert walked(ledger, 8)[0] == []
 
 
 def test_a_prompt_left_owed_waits_for_the_next_session_at_all_of_its_lines(ledger: Ledger) -> None:
     order, _, progress = walked(ledger, 8, owed=frozenset({1}))
-    assert order.count(1) == 1 and progress.n_items_done == 300
+    assert order.count(1) == 1 and (progress.n_items_done, progress.n_items_left) == (270, 30)
     assert walked(ledger, 8)[0] == [1]
     assert spans(ledger) == [(1, 300)]
 

@@ -12,6 +12,7 @@ from runs import count, logged, recipe, rows, started
 
 from prefsmith.cli import main
 from prefsmith.job import run_job
+from prefsmith.summary import summary_of
 
 
 @pytest.mark.parametrize(("caught", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -21,6 +22,9 @@ def test_one_signal_waits_for_replies_on_their_way_and_keeps_them(caught: int, c
     begun = time.monotonic()
     _, told = child.communicate(timeout=20)
     assert child.returncode == code and "waiting for replies" in told
+    items = summary_of(tmp_path / "out")["items"]
+    n_done = items["n"] - items["without"].get("incomplete", 0)
+    assert f"stopped with {n_done} of 400 items done" in told
     # Grace of 5 s and the slowest reply are the most; with all replies in, nothing is waited for.
     assert time.monotonic() - begun < 4
     assert count(tmp_path, "call WHERE status = 'ok'") == len(logged(tmp_path)) < 800
@@ -44,7 +48,8 @@ def test_a_second_signal_waits_for_nothing(tmp_path: Path) -> None:
     assert child.poll() is None
     os.kill(child.pid, signal.SIGINT)
     begun = time.monotonic()
-    child.communicate(timeout=20)
+    _, told = child.communicate(timeout=20)
+    assert told.count("once more to stop at once") == 1 and "stopping at once" in told
     # The first signal is why it stopped.
     assert child.returncode == 143 and time.monotonic() - begun < 4
 

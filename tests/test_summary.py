@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from served import serving
 
+from prefsmith.explain import explain
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
 from prefsmith.ledger.ledger import Ledger
@@ -133,7 +134,13 @@ def test_items_that_share_a_prompt_are_each_counted_in_the_pass_rate(tmp_path: P
 def test_an_item_that_a_grader_cannot_grade_says_nothing_about_a_temperature(tmp_path: Path) -> None:
     given = [{"prompt": "a", "reference": "quality"}, {"prompt": "b"}]
     run(recipe(tmp_path, given), tmp_path / "run")
-    assert [line["pass_rate"] for line in summary_of(tmp_path / "run")["by_temperature"]] == [1.0, 1.0]
+    counted = summary_of(tmp_path / "run")
+    assert [line["pass_rate"] for line in counted["by_temperature"]] == [1.0, 1.0]
+    page = render(counted)
+    assert "6   by contains; not asked: 6 lacks reference; without: none" in page
+    assert "by the first judge, over 6 of 12 answers; " in page
+    told = {v for c in explain(tmp_path / "run", "line:2")["completions"] for v in c["verdicts"].values()}
+    assert told == {"not asked: lacks reference"}
 
 
 def test_a_folder_with_a_history_sums_up_like_a_fresh_one(messy: Path, tmp_path: Path) -> None:
@@ -141,7 +148,8 @@ def test_a_folder_with_a_history_sums_up_like_a_fresh_one(messy: Path, tmp_path:
         given = folder.recipe
     run(given, tmp_path / "fresh")
     old, new = summary_of(messy), summary_of(tmp_path / "fresh")
-    for part in ("rows", "asked", "gates", "verdicts", "items", "n_pairs", "by_temperature"):
+    parts = ("rows", "asked", "gates", "verdicts", "not_asked", "verdicts_owed", "items", "n_pairs", "by_temperature")
+    for part in parts:
         assert old[part] == new[part], part
 
 

@@ -57,11 +57,9 @@ class Engine:
         """Nothing more is sent or opened: a signal, an error, or a provider that is gone."""
         self._exit: int | None = None
         self._error: BaseException | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ended = asyncio.Event()
+        self._tasks, self._ended = set[asyncio.Task[None]](), asyncio.Event()
         self._due: set[Callable[[], None]] = set()
-        self._n_grading = 0
-        self._closing = False
+        self._n_grading, self._closing = 0, False
 
     async def run(self) -> int:
         self._db = self._ledger.reader()
@@ -90,18 +88,20 @@ class Engine:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._close_purse()
             await self._writer.close()
+            self._frontier.close()
             self._db.close()
         if error := self._error or self._writer.failure:
             raise error
         return self._exit if self._exit is not None else 5 if self.progress.n_owed else 0
 
-    def interrupt(self, code: int = INTERRUPTED) -> None:
-        """First call: send nothing more, wait for what is on its way. Second: stop at once."""
+    def interrupt(self, code: int = INTERRUPTED) -> bool:
+        """First call: send nothing more, wait for what is on its way. Second: stop at once. Whether it waits."""
         if self._exit is None:
             self._exit = code
             self._drain()
-        else:
-            self._ended.set()
+            return True
+        self._ended.set()
+        return False
 
     # -- opening and finishing prompts
 

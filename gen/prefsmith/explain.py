@@ -20,6 +20,7 @@ from prefsmith.ledger.known import OpenItem
 from prefsmith.ledger.read import knowns, works
 from prefsmith.outcomes import Key
 from prefsmith.records import Json
+from prefsmith.stages.score import lacking
 from prefsmith.stages.view import Seen, look
 
 _NEAREST_MOST = 8
@@ -156,10 +157,12 @@ def _completions(folder: Folder, one: Seen, names: _Names) -> list[Json]:
             found = one.known.verdicts.get((leaf.judge, reads, (c.text,), 0))
             # Items of one prompt that this judge reads alike have one verdict; others have each their own.
             alike = len({reads_hash(i.item, leaf.reads) for i in one.work.items}) == 1
+            name = leaf.name if alike else f"{leaf.name}, line {item.line}"
             if found is not None:
-                name = leaf.name if alike else f"{leaf.name}, line {item.line}"
                 error = errors.get((leaf.judge, c.text))
                 verdicts[name] = f"{found.reason}: {error}" if error else found.reason or getattr(found, "value", None)
+            elif leaf.gives == "score" and (why := lacking(leaf, item.item)):
+                verdicts[name] = f"not asked: {why}"
         for item in one.work.items:
             # What rankings, lists, duels and rules make of an answer is no verdict of its own.
             for judge, value in one.settled[item.id].scores.get(key, {}).items():

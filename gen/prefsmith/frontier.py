@@ -19,6 +19,7 @@ from prefsmith.ledger.known import Known, Work
 from prefsmith.ledger.read import BLOCK, knowns, lines_of, works
 from prefsmith.ledger.writer import Rows
 from prefsmith.progress import Progress
+from prefsmith.reasons import Reason
 from prefsmith.stages.view import View, look
 
 LOOKED_AT: Final = 512
@@ -52,7 +53,10 @@ class Frontier:
         self._coming = self._unfinished()
         self._open: dict[int, Open] = {}
         self._left: set[int] = set()
+        self._counted: set[int] = set()
+        """Prompts of several items, which may stand on distant lines."""
         self._n_finished = 0
+        progress.n_items_done = progress.n_items_before = self._done.n_items(db, view.selection)
         progress.earlier.update(_verdicts_of(db, view))
         progress.makes_pairs = not view.plan.arms
 
@@ -63,9 +67,7 @@ class Frontier:
         """(line before, line, prompt) of what no earlier session finished."""
         before = 0
         for line, prompt in lines_of(self._db, self._view.selection):
-            if line in self._done:
-                self._progress.n_items_done += 1
-            else:
+            if line not in self._done:
                 yield before, line, prompt
             before = line
 
@@ -78,7 +80,6 @@ class Frontier:
             spans: dict[int, list[tuple[int, int]]] = {}
             for before, line, prompt in coming:
                 if prompt in self._left:
-                    self._progress.n_items_done += 1
                     continue
                 holder = self._open.get(prompt)
                 (holder.spans if holder else spans.setdefault(prompt, [])).append((before, line))
@@ -103,8 +104,8 @@ class Frontier:
             rows.counts["items.done"] += len(prompt.spans)
         else:
             self._left.add(prompt.work.id)
+        self._count(prompt, complete=complete)
         seen = self._progress
-        seen.n_items_done += len(prompt.spans)
         seen.n_items_settled += len(prompt.spans)
         seen.n_owed += n_owed
         self._n_finished += 1
@@ -113,6 +114,27 @@ class Frontier:
             lines = {line for _, line in prompt.spans}
             seen.n_items_looked += len(lines)
             seen.n_pairs += sum(len(settled[i.id].pairs) for i in prompt.work.items if i.line in lines)
+
+    def close(self) -> None:
+        """The session ends: count what is done of the prompts that it leaves open."""
+        for prompt in self._open.values():
+            self._count(prompt, complete=False)
+
+    def _count(self, prompt: Open, *, complete: bool) -> None:
+        """A prompt's items at all of their lines, once; nothing may be owed to some of them, though something is to
+        others."""
+        items, id = prompt.work.items, prompt.work.id
+        if len(items) > 1:
+            if id in self._counted:
+                return
+            self._counted.add(id)
+        ours = [item for item in items if item.line not in self._done]
+        n = len(ours) if complete else 0
+        if len(items) > 1 and not complete:
+            settled = look(self._view, prompt.work, prompt.known).settled
+            n = sum(settled[item.id].reason is not Reason.INCOMPLETE for item in ours)
+        self._progress.n_items_done += n
+        self._progress.n_items_left += len(ours) - n
 
 
 def _verdicts_of(db: sqlite3.Connection, view: View) -> dict[str, int]:

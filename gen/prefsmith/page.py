@@ -32,7 +32,10 @@ def _funnel(s: Json) -> Iterator[str]:
     yield f"  passed     {passed:>9,}   {_reasons('held back', s['gates'])}"
     for name, tally in s["verdicts"].items():
         lost = {k: v for k, v in tally.items() if k != "scored"}
-        yield f"verdicts     {tally.get('scored', 0):>9,}   by {name}; {_reasons('without', lost)}"
+        rest = [_reasons("not asked", s["not_asked"][name])] if name in s["not_asked"] else []
+        rest += [f"owed: {s['verdicts_owed'][name]:,}"] if name in s["verdicts_owed"] else []
+        told = "; ".join([*rest, _reasons("without", lost)]) if rest or tally else "none was asked for"
+        yield f"verdicts     {tally.get('scored', 0):>9,}   by {name}; {told}"
     found = f"from {items['with_pair']:,} of {counted(items['n'], 'item')}"
     yield f"pairs        {s['n_pairs']:>9,}   {found}; {_reasons('no pair', items['without'])}"
 
@@ -45,19 +48,26 @@ def _reasons(title: str, counts: dict[str, int]) -> str:
 
 
 def _table(s: Json) -> Iterator[str]:
-    yield "temperature  completions  distinct  finished  pass rate  mean tokens   chosen  rejected"
+    title, key = ("pass rate", "pass_rate") if s["rates"] else ("mean score", "mean_score")
+    yield f"temperature  completions  distinct  finished  {title}  mean tokens   chosen  rejected"
     for t in s["by_temperature"]:
-        rate = "–" if t["pass_rate"] is None else f"{t['pass_rate']:.1%}"
+        rate = "–" if t[key] is None else f"{t[key]:.1%}" if s["rates"] else f"{t[key]:.2f}"
         tokens = "–" if t["mean_tokens"] is None else f"{t['mean_tokens']:.1f}"
         yield (
             f"{t['temperature']:>11g}  {t['n_completions']:>11,}  {t['distinct']:>8.1%}  {t['finished']:>8.1%}  "
-            f"{rate:>9}  {tokens:>11}  {t['n_chosen']:>7,}  {t['n_rejected']:>8,}"
+            f"{rate:>{len(title)}}  {tokens:>11}  {t['n_chosen']:>7,}  {t['n_rejected']:>8,}"
         )
-    if any(t["pass_rate"] is not None for t in s["by_temperature"]):
-        yield f"(pass rate: a score of at least {s['correct']:g} by the first judge; cut-off and empty answers fail)"
+    if any(t[key] is not None for t in s["by_temperature"]):
+        rated, of = (sum(t[name] for t in s["by_temperature"]) for name in ("n_rated", "n_answers"))
+        over = f"over {rated:,} of {counted(of, 'answer')}"
+        if s["rates"]:
+            least = f"a score of at least {s['correct']:g} by the first judge"
+            yield f"(pass rate: {least}, {over}; cut-off and empty answers fail)"
+        else:
+            yield f"(mean score: of the first judge, {over})"
     if n_open := _n_open(s):
         done = f"{s['items']['n'] - n_open:,} of {counted(s['items']['n'], 'item')} so far"
-        yield f"({done}: pass rates and pairs are of those that are finished)"
+        yield f"({done}: {title}s and pairs are of those that are finished)"
 
 
 def _n_open(s: Json) -> int:
@@ -115,6 +125,10 @@ def _endpoints(s: Json) -> Iterator[str]:
 def _ending(s: Json) -> Iterator[str]:
     yield ""
     n_open = _n_open(s)
+    for name, tally in s["verdicts"].items():
+        if tally and "scored" not in tally:
+            why = ", ".join(f"{n:,} {reason}" for reason, n in tally.items())
+            yield f"warning: no verdict by {name} has a result ({why}); `prefsmith explain RUN ID` shows the replies"
     for f in s["files"]:
         empty = "" if f["n_rows"] else ": nothing to train on"
         yield f"{f['path']}  ({f['format']}, {counted(f['n_rows'], 'row')}{empty})"

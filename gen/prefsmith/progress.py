@@ -26,11 +26,16 @@ class Spending(NamedTuple):
 @dataclass(slots=True)
 class Progress:
     """Counts of this session, except `n_items` and `n_items_done`, which are the view's, and `earlier`: verdicts of the
-    view's judges from sessions before, by reason, "" for those with a result. `n_pairs` is counted over
-    `n_items_looked` of the settled items: a share of them says enough for a display."""
+    view's judges from sessions before, by reason, "" for those with a result. `n_items_settled` items were closed in
+    this session, those with something owed included; `n_pairs` is counted over `n_items_looked` of them: a share says
+    enough for a display."""
 
     n_items: int = 0
     n_items_done: int = 0
+    """With all that the recipe asks for; `n_items_before` of them since sessions before."""
+    n_items_before: int = 0
+    n_items_left: int = 0
+    """Closed with something owed, for the next phase or session."""
     n_items_settled: int = 0
     n_items_looked: int = 0
     n_pairs: int = 0
@@ -56,7 +61,12 @@ class Progress:
         """Seconds to go at this session's pace; None before anything was settled."""
         if not self.n_items_settled:
             return None
-        return self.elapsed_s / self.n_items_settled * (self.n_items - self.n_items_done)
+        return self.elapsed_s / self.n_items_settled * self.n_items_unseen
+
+    @property
+    def n_items_unseen(self) -> int:
+        """Items that are not done, and that this session has not let go of either."""
+        return self.n_items - self.n_items_done - self.n_items_left
 
     @property
     def n_without(self) -> int:

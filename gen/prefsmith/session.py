@@ -135,7 +135,7 @@ def _tell_end(engine: Engine, lanes: Mapping[str, Lane[Job]], settings: Settings
         for lane in lanes.values():
             if lane.last_error and not lane.stopped:
                 say(f"{lane.name} failed last with: {lane.last_error.detail}")
-        unseen = progress.n_items - progress.n_items_done
+        unseen = progress.n_items_unseen
         more = f"; not begun: {counted(unseen, 'item')}" if unseen else ""
         say(
             f"still owed: {counted(progress.n_owed, 'call')}, after failed attempts: {failed}{more}; run again to go on"
@@ -233,8 +233,10 @@ def _catch_signals(engine: Engine, say: Say) -> None:
     loop = asyncio.get_running_loop()
 
     def caught(code: int) -> None:
-        say("stopping: waiting for replies on their way; once more to stop at once")
-        engine.interrupt(code)
+        if engine.interrupt(code):
+            say("stopping: waiting for replies on their way; once more to stop at once")
+        else:
+            say("stopping at once")
 
     loop.add_signal_handler(signal.SIGINT, partial(caught, INTERRUPTED))
     loop.add_signal_handler(signal.SIGTERM, partial(caught, TERMINATED))

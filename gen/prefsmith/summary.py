@@ -1,7 +1,8 @@
 """What came of a run, counted from its ledger: the funnel, what temperature did, what a pair cost.
 
 Counts close: rows = items + duplicates + set aside; asked = completions + final + owed; items = with a pair + without,
-each with one reason. Works on a run that is still being written.
+each with one reason; what passed has a verdict of the first judge, is owed one, or was not asked, with the reason.
+Works on a run that is still being written.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ from pathlib import Path
 
 from prefsmith.cost import cost_of
 from prefsmith.folder import Folder, refuse_benchmark
-from prefsmith.ledger.known import OpenItem, VerdictKey
-from prefsmith.outcomes import Artifact, Pair
+from prefsmith.ledger.known import OpenItem
+from prefsmith.pairing import Rule
 from prefsmith.reasons import Reason
 from prefsmith.records import Json
-from prefsmith.stages import confirm, rivals
 from prefsmith.stages.calls import Plan
-from prefsmith.stages.decide import scores, wants
-from prefsmith.stages.plan import alive_in, entrants
-from prefsmith.stages.score import lacks, paired
+from prefsmith.stages.score import lacks
 from prefsmith.stages.view import Seen, View, margin_cut, seen
+from prefsmith.tally import Tally
 
 ENOUGH_PAIRS = 500
 """Below this preference tuning is rarely worth a run: guides ask for 500 to 1,000 pairs at least."""
@@ -36,18 +35,23 @@ class _ByTemperature:
     n_judged: int = 0
     n_scored: int = 0
     n_right: int = 0
+    n_answers: int = 0
+    total_score: float = 0.0
     n_chosen: int = 0
     n_rejected: int = 0
     n_distinct: int = 0
 
-    def as_json(self, temperature: float) -> Json:
+    def as_json(self, temperature: float, rates: bool) -> Json:
         n = max(1, self.n_completions)
         return {
             "temperature": temperature,
             "n_completions": self.n_completions,
             "finished": self.n_finished / n,
             "distinct": self.n_distinct / n,
-            "pass_rate": self.n_right / self.n_judged if self.n_scored else None,
+            "pass_rate": self.n_right / self.n_judged if rates and self.n_scored else None,
+            "mean_score": self.total_score / self.n_scored if self.n_scored else None,
+            "n_rated": self.n_judged if rates else self.n_scored,
+            "n_answers": self.n_answers,
             "mean_tokens": self.n_tokens / (n - self.n_untold) if self.n_untold < n else None,
             "n_chosen": self.n_chosen,
             "n_rejected": self.n_rejected,
@@ -64,7 +68,7 @@ class _Counts:
     closed: Counter[str] = field(default_factory=Counter)
     gates: Counter[str] = field(default_factory=Counter)
     without: Counter[str] = field(default_factory=Counter)
-    verdicts: dict[str, Counter[str]] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
     by_temperature: dict[float, _ByTemperature] = field(default_factory=dict)
 
 
@@ -74,6 +78,7 @@ def summary_of(path: Path) -> Json:
         refuse_benchmark(path, folder.recipe)
         counts = _counted(folder)
         cost, endpoints = cost_of(folder, counts.n_pairs)
+        rates = _rates(folder.view.plan)
         last = folder.ledger.db.execute("SELECT exit FROM session ORDER BY id DESC LIMIT 1").fetchone()
         return {
             "folder": str(path),
@@ -85,14 +90,15 @@ def summary_of(path: Path) -> Json:
                 "owed": counts.n_asked - counts.n_completions - counts.closed.total(),
             },
             "gates": dict(counts.gates.most_common()),
-            "verdicts": {name: dict(c.most_common()) for name, c in counts.verdicts.items()},
+            **counts.tally.as_json(),
             "items": {
                 "n": counts.n_items,
                 "with_pair": counts.n_with_pair,
                 "without": dict(counts.without.most_common()),
             },
             "n_pairs": counts.n_pairs,
-            "by_temperature": [c.as_json(t) for t, c in sorted(counts.by_temperature.items())],
+            "by_temperature": [c.as_json(t, rates) for t, c in sorted(counts.by_temperature.items())],
+            "rates": rates,
             "correct": folder.view.plan.rule.correct,
             "cost": cost,
             "endpoints": endpoints,
@@ -102,6 +108,13 @@ def summary_of(path: Path) -> Json:
                 for form, file, n in folder.ledger.db.execute("SELECT format, path, n_rows FROM export ORDER BY id")
             ],
         }
+
+
+def _rates(plan: Plan) -> bool:
+    """The first judge's scores say right or wrong, or the recipe says from which on they do."""
+    if plan.rule.strategy == "correct_incorrect" or plan.rule.correct != Rule().correct or not plan.stages:
+        return True
+    return plan.stages[0].rule == "majority" or all(leaf.role == "grader" for leaf in plan.stages[0].leaves)
 
 
 def _rows(folder: Folder) -> Json:
@@ -122,7 +135,8 @@ def _rows(folder: Folder) -> Json:
 
 
 def _counted(folder: Folder) -> _Counts:
-    counts, plan = _Counts(verdicts={name: Counter() for name in folder.judges().values()}), folder.view.plan
+    plan = folder.view.plan
+    counts = _Counts(tally=Tally.of(plan))
     described = folder.samplers()
     temperatures = {c.sampler: float(described[c.sampler]["temperature"]) for c in plan.cells}
     cut = margin_cut(folder.ledger.db, folder.view)
@@ -133,7 +147,7 @@ def _counted(folder: Folder) -> _Counts:
         counts.closed.update(r.value for r in one.known.closed.values())
         counts.gates.update(r.value for r in one.gates.values() if r is not None)
         _add_samples(counts, one, temperatures, share)
-        _add_verdicts(counts, one, plan)
+        counts.tally.add(plan, one)
         for item in one.work.items:
             settled = one.settled[item.id]
             counts.n_items += 1
@@ -173,11 +187,13 @@ def _add_samples(counts: _Counts, one: Seen, temperatures: dict[int, float], sha
 
 
 def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperatures: dict[int, float]) -> None:
-    """The pass rate by the first judge, of the completions that it judged or that never got so far. An item that lacks
-    what this judge needs, or is not finished, says nothing about a temperature."""
+    """The first judge's scores; a pass rate is of the completions that it judged or that never got so far. An item that
+    lacks what this judge needs, or is not finished, says nothing about a temperature."""
     if not view.plan.stages:
         return
     settled, first = one.settled[item.id], view.plan.stages[0]
+    for sampler, _ in one.gates:
+        counts.by_temperature[temperatures[sampler]].n_answers += 1
     if settled.reason is Reason.INCOMPLETE or any(lacks(leaf, item.item) for leaf in first.leaves):
         return
     for key, gate in one.gates.items():
@@ -187,30 +203,7 @@ def _add_scores(counts: _Counts, one: Seen, item: OpenItem, view: View, temperat
             at.n_judged += 1
         elif value is not None:
             at.n_judged += 1
-            at.n_scored += not isinstance(value, Reason)
-            at.n_right += not isinstance(value, Reason) and value >= view.plan.rule.correct
-
-
-def _add_verdicts(counts: _Counts, one: Seen, plan: Plan) -> None:
-    """Each verdict that the view asks for once: equal texts share theirs, and so do items that a judge reads alike."""
-    alive, asked, known = alive_in(plan, one.gates), dict[VerdictKey, str](), one.known
-    of, correct = entrants(plan, one.work, alive, known), plan.rule.correct
-    for item in one.work.items:
-        found: tuple[Pair, ...] | Reason = Reason.TIE
-        for stage in plan.stages:
-            asked.update({want.key: want.leaf.name for want in wants(stage, of, item, known, correct)})
-            if plan.arms:
-                continue
-            verdicts = scores(stage, of, item, known, correct) or {}
-            found = paired(plan, stage.judge, item, alive, known, verdicts)
-            if not isinstance(found, Reason):
-                break
-        if plan.arms:
-            found = rivals.pairs(plan, one.gates, known)
-        if plan.confirm and not isinstance(found, Reason):
-            confirming = confirm.wants(plan.confirm, of, [(item, found)], known)
-            asked.update({want.key: want.leaf.name for want in confirming})
-    for key in asked.keys() & known.verdicts.keys():
-        held = known.verdicts[key]
-        if not isinstance(held, Artifact) or held.reason is not None:
-            counts.verdicts[asked[key]]["scored" if held.reason is None else held.reason.value] += 1
+            if not isinstance(value, Reason):
+                at.n_scored += 1
+                at.total_score += value
+                at.n_right += value >= view.plan.rule.correct

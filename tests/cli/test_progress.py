@@ -10,6 +10,7 @@ from prefsmith.progress import Progress, Spending
 SEEN = Progress(
     n_items=300,
     n_items_done=180,
+    n_items_before=60,
     n_items_settled=120,
     n_items_looked=120,
     n_pairs=90,
@@ -38,8 +39,9 @@ class Clock:
 
 def test_a_line_says_how_far_how_fast_with_what_yield_and_what_failed() -> None:
     assert render(SEEN) == (
-        "items 180/300 (60%) · 0:10, 0:10 left · 90 pairs (0.75 an item) · 21 calls failed (rate_limited 20, timeout 1)"
-        " · 4 without a verdict (unparseable 4) · 120 calls/s, 33.4k tokens · 960 completions, 700 verdicts"
+        "items 120/240 (50%), 60 done before · 0:10, 0:10 left · 90 pairs (0.75 an item) "
+        "· 21 calls failed (rate_limited 20, timeout 1) · 4 without a verdict (unparseable 4) "
+        "· 120 calls/s, 33.4k tokens · 960 completions, 700 verdicts"
     )
 
 
@@ -61,8 +63,15 @@ def test_a_line_before_anything_came_back_divides_by_nothing() -> None:
     assert render(Progress()) == "items 0/0 · 0:00 · 0 pairs · 0 completions, 0 verdicts"
 
 
+def test_items_let_go_of_with_something_owed_are_not_done() -> None:
+    told = render(Progress(n_items=10, n_items_done=4, n_items_left=3, n_items_settled=7, elapsed_s=7))
+    assert told.startswith("items 4/10 (40%), 3 left open · 0:07, 0:03 left")
+
+
 def test_hours_are_shown_as_hours() -> None:
-    assert render(replace(SEEN, elapsed_s=3725.0)).startswith("items 180/300 (60%) · 1:02:05, 1:02:05 left")
+    assert render(replace(SEEN, elapsed_s=3725.0)).startswith(
+        "items 120/240 (50%), 60 done before · 1:02:05, 1:02:05 left"
+    )
 
 
 def test_a_pipe_gets_whole_lines_one_at_once_the_others_ten_seconds_apart_and_no_control_code() -> None:

@@ -25,9 +25,7 @@ def render(seen: Progress) -> str:
 
     What matters most stands first: a narrow terminal cuts the end.
     """
-    parts = [f"items {seen.n_items_done:,}/{seen.n_items:,}"]
-    if seen.n_items:
-        parts[0] += f" ({100 * seen.n_items_done // seen.n_items}%)"
+    parts = [_items(seen)]
     parts.append(_clock(seen.elapsed_s) + ("" if seen.eta_s is None else f", {_clock(seen.eta_s)} left"))
     if seen.makes_pairs:
         parts.append(_pairs(seen))
@@ -38,6 +36,14 @@ def render(seen: Progress) -> str:
         parts.append(f"{_short(seen.n_calls_ok / seen.elapsed_s)} calls/s, {_short(seen.n_tokens)} tokens")
     parts.append(f"{counted(seen.n_completions, 'completion')}, {counted(seen.n_verdicts, 'verdict')}")
     return " · ".join(parts)
+
+
+def _items(seen: Progress) -> str:
+    """Of this session, as is all that follows: what earlier ones finished is told beside."""
+    n, of = seen.n_items_done - seen.n_items_before, seen.n_items - seen.n_items_before
+    told = f"items {n:,}/{of:,}" + (f" ({100 * n // of}%)" if of else "")
+    told += f", {seen.n_items_before:,} done before" if seen.n_items_before else ""
+    return told + (f", {seen.n_items_left:,} left open" if seen.n_items_left else "")
 
 
 def _pairs(seen: Progress) -> str:

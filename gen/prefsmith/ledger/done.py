@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 
+from prefsmith.ledger.ingest import Selection
+from prefsmith.ledger.read import lines_of
 from prefsmith.ledger.writer import Rows
 
 
@@ -33,6 +35,14 @@ class Done:
         not hide what they swallow."""
         i = bisect_right(self._starts, line) - 1
         return i >= 0 and line <= self._ends[i]
+
+    def n_items(self, db: sqlite3.Connection, view: Selection) -> int:
+        """How many of the view's items were finished before this session; to be asked before `add`."""
+        if view.prompts is not None:
+            return sum(line in self for line, _ in lines_of(db, view))
+        sql = "SELECT count(*) FROM row WHERE source = ? AND line BETWEEN ? AND ? AND reason IS NULL"
+        spans = ((view.source, first, min(last, view.last_line)) for first, last in self._last.items())
+        return sum(db.execute(sql, span).fetchone()[0] for span in spans)
 
     def add(self, before: int, line: int, rows: Rows) -> None:
         """`line` is finished; `before` is the view's line before it, 0 for the first."""

@@ -115,6 +115,12 @@ def lacks(leaf: Leaf, item: Item) -> bool:
     return not all(item.has(name) for name in leaf.needs)
 
 
+def lacking(leaf: Leaf, item: Item) -> str:
+    """Why this judge is not asked about an item, "" when it has all that it needs."""
+    names = [name for name in leaf.needs if not item.has(name)]
+    return f"lacks {' and '.join(names)}" if names else ""
+
+
 def verdicts_of(leaf: Leaf, item: OpenItem, texts: Sequence[int], known: Known) -> dict[int, Score] | None:
     """The verdicts of this judge by text, None while it is still owed some; what another view asked stays out."""
     if lacks(leaf, item.item) or not asks(leaf, texts):
