@@ -16,7 +16,7 @@ from prefsmith.errors import UsageError
 from prefsmith.export import Naming
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
-from prefsmith.ledger.ledger import Ledger
+from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.outcomes import Record
 from prefsmith.recipe import Pairing, Recipe
 from prefsmith.records import Json
@@ -107,6 +107,19 @@ def refuse_benchmark(path: Path, recipe: Recipe) -> None:
             f"{path} holds a benchmark of judges; `prefsmith bench judge {recipe.prompts.path} … -o {path}` tells it "
             "again, with the judges that it names"
         )
+
+
+def refuse_other_run(path: Path, benchmark: Path) -> None:
+    """A report of recorded verdicts goes into no folder of another run, for whose it would be taken."""
+    if not (path / NAME).is_file():
+        return
+    with Ledger.read(path) as ledger:
+        recipe = Recipe.model_validate(_last(ledger)["recipe"])
+    if recipe.contests is None or Path(recipe.prompts.path).resolve() != benchmark.resolve():
+        what = (
+            f"a run over {recipe.prompts.path}" if recipe.contests is None else f"a benchmark of {recipe.prompts.path}"
+        )
+        raise UsageError(f"{path} holds {what}, not a benchmark of {benchmark}; choose another folder with -o")
 
 
 def view_of(run: bytes, pair: Pairing | None) -> bytes:
