@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -14,6 +15,7 @@ from runs import logged
 from prefsmith.cli import main
 from prefsmith.errors import UsageError
 from prefsmith.evaluation.report import report_of
+from prefsmith.evaluation.samples import beside
 
 GOOD = {"use": "regex", "pattern": "quality=[5-9]"}
 TINY = ("demo:tiny-eval", "--arm", "base=embedded:tiny", "--max-tokens", "44", "--quiet")
@@ -175,6 +177,32 @@ def test_a_judge_alone_is_enough_and_what_is_cut_off_loses(tmp_path: Path) -> No
     assert sum(told["outcomes"].values()) == 180
     table = (tmp_path / "out" / "eval" / "table.md").read_text()
     assert "compared by pairwise-help in both orders" in table and "right, %" not in table
+
+
+def test_samples_beside_each_other_say_what_the_judge_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fakes = {"farm": {"script": {"truncated": 0.2}}, "jury": {"script": {}}}
+    judge = [{"confirm": "pairwise-help", "model": "jury:judge"}]
+    report = evaluated(tmp_path, recipe(tmp_path, 30, judge=judge, endpoints=fakes))
+    rows = rows_of(tmp_path)
+    for at in report["temperatures"]:
+        told = [d for row in rows if row["temperature"] == at["temperature"] for d in row["duels"]["two"]]
+        assert Counter(d["outcome"] for d in told) == at["duels"][0]["outcomes"]
+        for d in told:
+            if d["outcome"] in ("won", "lost", "tie"):
+                assert d["shown_first"] == d["shown_second"] == d["outcome"]
+            else:
+                assert (d["shown_first"], d["shown_second"]) == (None, None)
+    capsys.readouterr()
+    assert main(["summary", str(tmp_path / "out"), "--show", "60"]) == 0
+    shown = capsys.readouterr().out
+    assert "no verdict" not in shown
+    assert " · temperature 0 · two won in both orders" in shown
+    assert "two lost, for it is cut off or empty" in shown
+    row = next(row for row in rows if row["duels"]["two"][0]["outcome"] == "won")
+    row["duels"]["two"][0] |= {"outcome": "orders_disagree", "shown_second": "lost"}
+    title, _, texts = beside(row)
+    assert title.endswith("two won when shown first, lost when shown second")
+    assert list(texts) == ["one", "two"]
 
 
 def test_duels_whose_verdict_cannot_be_read_are_left_out(tmp_path: Path) -> None:
