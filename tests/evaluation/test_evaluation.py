@@ -12,6 +12,7 @@ import pytest
 import yaml
 from runs import logged
 
+from prefsmith.agreement.intervals import wilson
 from prefsmith.cli import main
 from prefsmith.errors import UsageError
 from prefsmith.evaluation.report import report_of
@@ -136,6 +137,24 @@ def test_items_of_one_prompt_are_one_draw(tmp_path: Path) -> None:
     (tmp_path / "once").mkdir()
     once = evaluated(tmp_path / "once", recipe(tmp_path / "once", 20))["temperatures"][1]
     assert fivefold["differences"][0]["pass"]["interval"] == pytest.approx(once["differences"][0]["pass"]["interval"])
+
+
+def test_prompts_that_all_agree_are_no_certainty(tmp_path: Path) -> None:
+    """Wilson's over the 20 prompts: not over their 60 answers, and not the draws' width of zero. Nor over 40 items."""
+    sure = [{"use": "regex", "pattern": "quality="}]
+    path = recipe(tmp_path, 20, judge=sure)
+    prompts = (tmp_path / "p.jsonl").read_text()
+    report = evaluated(tmp_path, path)
+    assert report["temperatures"][1]["arms"][0]["n_answers"] == 60
+    (tmp_path / "p.jsonl").write_text(prompts + prompts.replace("k", "other "))
+    (tmp_path / "twice").mkdir()
+    assert main(["eval", path, "-o", str(tmp_path / "twice"), "--quiet"]) == 0
+    for told in (report, report_of(tmp_path / "twice")):
+        for at in told["temperatures"]:
+            assert at["n_prompts"] == 20
+            for arm in at["arms"]:
+                assert arm["pass"]["value"] == 1 and arm["pass"]["interval"] == wilson(20, 20)
+            assert at["differences"][0]["pass"] == {"value": 0, "interval": (0, 0)}
 
 
 def quality(text: str) -> int:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from prefsmith.agreement.intervals import percentiles, resampled
+from prefsmith.agreement.intervals import clustered, resampled
 from prefsmith.evaluation.arms import Arm
 from prefsmith.folder import Folder
 from prefsmith.ledger.known import OpenItem
@@ -116,11 +116,13 @@ def _outcome(one: Seen, item: OpenItem, leaf: Leaf, of: Entrants, mine: Key, the
 def _told(arms: Sequence[Arm], arm: int, counts: Counter[str], rows: list[tuple[int, float]]) -> Json:
     worth = np.array([w for _, w in rows], dtype=np.float64)
     cluster = np.unique(np.array([p for p, _ in rows], dtype=np.int64), return_inverse=True)[1].astype(np.int64)
-    drawn = resampled(cluster, [np.ones(len(rows)), worth], SEED).shares(1, 0)
+    drawn = resampled(cluster, [np.ones(len(rows)), worth], SEED)
+    value = float(worth.mean()) if len(rows) else None
+    interval = None if value is None else clustered(value, drawn.shares(1, 0), drawn.n_clusters)
     return {
         "arm": arms[arm].name,
         "over": arms[0].name,
         "n_items": len(rows),
-        "win_rate": {"value": float(worth.mean()) if len(rows) else None, "interval": percentiles(drawn)},
+        "win_rate": {"value": value, "interval": interval},
         "outcomes": dict(counts.most_common()),
     }
