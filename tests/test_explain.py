@@ -93,6 +93,14 @@ def test_the_start_of_two_prompts_hashes_is_ambiguous(tmp_path: Path) -> None:
         explain(tmp_path / "run", twice)
 
 
+def test_a_duplicate_says_whose_line_is_told(tmp_path: Path) -> None:
+    run(recipe(tmp_path, [ROWS[0], ROWS[2], ROWS[0]]), tmp_path / "run")
+    found = explain(tmp_path / "run", "line:3")
+    assert found["note"] == "line 3 of the source is a duplicate of line 1, which is told here"
+    assert next(iter(found)) == "note" and [item["line"] for item in found["items"]] == [1]
+    assert "note" not in explain(tmp_path / "run", "line:1")
+
+
 def test_items_of_one_prompt_show_each_their_own_verdict(done: Path) -> None:
     found = explain(done, "line:3")
     assert [item["line"] for item in found["items"]] == [3, 4]

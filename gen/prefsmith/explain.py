@@ -19,6 +19,7 @@ from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem
 from prefsmith.ledger.read import knowns, works
 from prefsmith.outcomes import Key
+from prefsmith.reasons import Reason
 from prefsmith.records import Json
 from prefsmith.stages.view import Seen, look
 
@@ -33,10 +34,12 @@ def explain(path: Path, ident: str) -> Json:
     """`ident`: line:N, an item's, prompt's or pair's whole hex id, a source id, or the first 4 or more of a hex id;
     what comes first in this list wins.
 
-    Raises UsageError when nothing, or more than one prompt, has that id.
+    `note` says so where that row is a duplicate of an earlier one. Raises UsageError when nothing, or more than one
+    prompt, has that id.
     """
     with Folder(path) as folder:
-        return life(folder, _found(folder, ident))
+        found, told = life(folder, _found(folder, ident)), _duplicate(folder, ident)
+        return {"note": told, **found} if told else found
 
 
 def life(folder: Folder, prompt: int) -> Json:
@@ -111,6 +114,19 @@ def _found(folder: Folder, ident: str) -> int:
             f"{ident!r} stands for {len(prompts)} prompts in {folder.path}; give more of the id, or line:N"
         )
     return int(prompts[0])
+
+
+def _duplicate(folder: Folder, ident: str) -> str | None:
+    """Whose place an earlier row takes: what is told is of that one."""
+    if not (ident.startswith("line:") and ident[5:].isdigit()):
+        return None
+    sql = (
+        "SELECT f.line FROM row r JOIN row f ON f.item = r.item AND f.source = r.source AND f.reason IS NULL "
+        "WHERE r.source = ? AND r.line = ? AND r.reason = ?"
+    )
+    line = int(ident[5:])
+    first = folder.ledger.db.execute(sql, (folder.view.selection.source, line, Reason.DUPLICATE)).fetchone()
+    return first and f"line {line} of the source is a duplicate of line {first[0]}, which is told here"
 
 
 def _by_hash(db: sqlite3.Connection, start: str) -> list[tuple[int]]:
