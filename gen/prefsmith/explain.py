@@ -17,6 +17,7 @@ from prefsmith.errors import UsageError
 from prefsmith.folder import Folder
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem
+from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.read import knowns, works
 from prefsmith.outcomes import Key
 from prefsmith.reasons import Reason
@@ -69,9 +70,9 @@ class _Names:
         self._labels: dict[str, dict[int, str]] = {"sampler": {}, "judge": {}}
         for i, of in self.described["sampler"].items():
             settings = [f"{k} {str(v)[:40]}" for k, v in of.items() if k not in _UNSAID]
-            self._labels["sampler"][i] = ", ".join([f"{of.get('target')}:{of.get('model')}", *settings])
+            self._labels["sampler"][i] = ", ".join([_model(folder.ledger, of), *settings])
         for i, of in self.described["judge"].items():
-            by = f" ({of['target']}:{of['model']})" if "model" in of else ""
+            by = f" ({_model(folder.ledger, of)})" if "model" in of else ""
             self._labels["judge"][i] = f"{leaves.get(i) or of.get('kind') or 'a judge'}{by}"
 
     def of(self, table: str, i: int) -> str:
@@ -81,6 +82,13 @@ class _Names:
 
     def completion(self, key: Key) -> str:
         return f"{self.of('sampler', key[0])} #{key[1]}"
+
+
+def _model(ledger: Ledger, of: Json) -> str:
+    """As the recipe wrote it, its identity behind it where that is another name: a file's is its content's."""
+    target, model = of.get("target"), of.get("model")
+    name = ledger.fact(f"backend.{target}.{model}.name")
+    return f"{target}:{model}" if name is None else f"{target}:{name} [{model}]"
 
 
 def utc(t: float | None) -> str | None:
