@@ -109,17 +109,20 @@ def refuse_benchmark(path: Path, recipe: Recipe) -> None:
         )
 
 
-def refuse_other_run(path: Path, benchmark: Path) -> None:
-    """A report of recorded verdicts goes into no folder of another run, for whose it would be taken."""
+def refuse_other_run(path: Path, benchmark: Path | None = None) -> None:
+    """A benchmark goes into no folder of a run that makes pairs; the report of recorded verdicts on `benchmark` only
+    into one that holds no run, or that benchmark's."""
     if not (path / NAME).is_file():
         return
     with Ledger.read(path) as ledger:
+        if ledger.db.execute("SELECT 1 FROM session LIMIT 1").fetchone() is None:
+            return
         recipe = Recipe.model_validate(_last(ledger)["recipe"])
-    if recipe.contests is None or Path(recipe.prompts.path).resolve() != benchmark.resolve():
-        what = (
-            f"a run over {recipe.prompts.path}" if recipe.contests is None else f"a benchmark of {recipe.prompts.path}"
-        )
-        raise UsageError(f"{path} holds {what}, not a benchmark of {benchmark}; choose another folder with -o")
+    of = recipe.prompts.path
+    if recipe.contests is None:
+        raise UsageError(f"{path} holds a run over {of}, and no benchmark of judges; choose another folder with -o")
+    if benchmark is not None and Path(of).resolve() != benchmark.resolve():
+        raise UsageError(f"{path} holds a benchmark of {of}, not of {benchmark}; choose another folder with -o")
 
 
 def view_of(run: bytes, pair: Pairing | None) -> bytes:

@@ -58,10 +58,16 @@ def verify_folder(path: Path, sample: int) -> Report:
     cures: list[str] = []
     with Folder(path) as folder:
         damages += _view(folder)
-        damages += asyncio.run(_graded_again(folder, sample, lines))
+        graded = asyncio.run(_graded_again(folder, sample, lines))
+        damages += graded
         readings = list(_read_again(folder))
         damages += [damage for damage in readings if damage]
         lines.append(f"judges: {counted(len(readings), 'verdict')} read again from their replies")
+        if graded:
+            cures.append(
+                "a grader that says now what it did not say then may be drawing lots, or calls something that has "
+                "changed: if it does, its pairs are not to be trusted; if not, its verdicts were changed in the ledger"
+            )
         if damages:
             cures.append(_restore(path))
         files, broken = list(_files(folder)), list[str]()
@@ -79,9 +85,9 @@ def verify_folder(path: Path, sample: int) -> Report:
 
 def _restore(path: Path) -> str:
     return (
-        f"the ledger cannot be mended: neither go on with {path} nor export from it; put back a copy of the whole "
-        "folder (ledger.db with its -wal, if there is one) and verify that; without a copy keep this one as it is and "
-        "run into a new folder with -o"
+        f"a damaged ledger cannot be mended: neither go on with {path} nor export from it; put back a copy of the "
+        "whole folder (ledger.db with its -wal, if there is one) and verify that; without a copy keep this one as it "
+        "is and run into a new folder with -o"
     )
 
 

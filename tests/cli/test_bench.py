@@ -102,7 +102,12 @@ def test_a_folder_of_another_run_takes_no_report(tmp_path: Path, capsys: pytest.
     capsys.readouterr()
     code, _, err = recorded(capsys, PAIRS, "--verdicts", VERDICTS, "-o", str(out))
     assert code == 2
-    assert f"{out} holds a run over {prompts}, not a benchmark of {PAIRS}; choose another folder with -o" in err
+    told = f"{out} holds a run over {prompts}, and no benchmark of judges; choose another folder with -o"
+    assert told in err
+    live = [PAIRS, "--judge", "pairwise-help", "--judge-model", "scripted:m", "-o", str(out), "--change", "--quiet"]
+    code, _, err = recorded(capsys, *live)
+    assert code == 2
+    assert told in err
     assert not [*out.glob("report.*"), *out.glob("verdicts.*")]
 
 
@@ -116,7 +121,7 @@ def test_a_folder_of_the_same_benchmark_takes_its_report(tmp_path: Path, capsys:
     (tmp_path / "twin.jsonl").write_bytes(Path(pairs).read_bytes())
     code, _, err = recorded(capsys, str(tmp_path / "twin.jsonl"), "--verdicts", said, "-o", out)
     assert code == 2
-    assert f"holds a benchmark of {pairs}, not a benchmark of" in err
+    assert f"holds a benchmark of {pairs}, not of " in err
 
 
 def test_verdicts_in_a_table_are_written_as_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
