@@ -1,6 +1,7 @@
 """`explain`: every name of a prompt, why each call ran, and rows found by index."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,14 @@ def test_the_start_of_two_prompts_hashes_is_ambiguous(tmp_path: Path) -> None:
         explain(tmp_path / "run", twice)
 
 
+def test_a_duplicate_says_whose_line_is_told(tmp_path: Path) -> None:
+    run(recipe(tmp_path, [ROWS[0], ROWS[2], ROWS[0]]), tmp_path / "run")
+    found = explain(tmp_path / "run", "line:3")
+    assert found["note"] == "line 3 of the source is a duplicate of line 1, which is told here"
+    assert next(iter(found)) == "note" and [item["line"] for item in found["items"]] == [1]
+    assert "note" not in explain(tmp_path / "run", "line:1")
+
+
 def test_items_of_one_prompt_show_each_their_own_verdict(done: Path) -> None:
     found = explain(done, "line:3")
     assert [item["line"] for item in found["items"]] == [3, 4]
@@ -170,6 +179,14 @@ def test_times_are_utc_and_samplers_judges_and_completions_have_names(tmp_path: 
         assert abs((datetime.now(UTC) - began).total_seconds()) < 600
     judged = [call["about"] for call in found["calls"] if call["stage"] == "judge"]
     assert sorted(judged) == [[name] for name in sorted(names)]
+
+
+def test_a_model_that_is_a_file_is_called_as_the_recipe_calls_it(tmp_path: Path) -> None:
+    sample = {"model": "embedded:tiny", "temperature": 0.5, "n": 2, "max_tokens": 8}
+    run(recipe(tmp_path, ROWS[:1], sample=sample), tmp_path / "run")
+    found = explain(tmp_path / "run", "line:1")
+    for name in (found["completions"][0]["completion"], found["calls"][0]["by"]):
+        assert re.match(r"embedded:tiny \[gguf-[0-9a-f]{16}\], temperature 0\.5", name), name
 
 
 def test_samplers_that_share_a_name_are_told_apart(tmp_path: Path) -> None:

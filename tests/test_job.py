@@ -59,7 +59,7 @@ def test_a_judge_that_is_not_there_is_refused_before_a_folder_is_made(tmp_path: 
 
 
 def test_a_source_without_a_usable_prompt_says_what_is_wrong_with_its_lines(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no usable prompt: 2 no_prompt_field \(first at line 1\)"):
+    with pytest.raises(UsageError, match=r"no usable prompt: 2 no_prompt_field \(first at line 1: columns are "):
         run_job(recipe(tmp_path, [{"text": "x"}, {"text": "y"}]), tmp_path / "out")
 
 

@@ -46,7 +46,10 @@ def test_what_was_out_at_a_kill_is_held_until_the_user_says_what_the_bill_says(t
 def test_a_bill_that_says_more_than_was_held_counts_too(tmp_path: Path) -> None:
     what = recipe(tmp_path, 20, budget={"tokens": 50_000})
     all_of_it = Billed("tokens", 50_000)
-    assert run_job(what, tmp_path / "out", billed=all_of_it, say=lambda _: None) == 3
+    said: list[str] = []
+    assert run_job(what, tmp_path / "out", billed=all_of_it, say=said.append) == 3
+    told = "nothing is held as maybe billed in this folder; 50,000 tokens from now on, as you say"
+    assert f"{told} (--maybe-billed 0tok takes that back)" in said
     assert count(tmp_path, "call") == 0 and rows(tmp_path, HELD) == [(50_000,)]
     assert run_job(what, tmp_path / "out", say=lambda _: None) == 3
     assert judge_job(what, tmp_path / "out", billed=Billed("tokens", 0), say=lambda _: None) == 0

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from prefsmith.cli import main
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_job
 from prefsmith.job import run_job
@@ -99,8 +100,14 @@ CHANGED_VERDICTS = {
 def test_a_changed_verdict_is_found(copy: Path, what: str) -> None:
     statement, told = CHANGED_VERDICTS[what]
     sql(copy, statement)
-    found = checked(copy).damages
+    report = checked(copy)
+    found = report.damages
     assert any(re.search(told, one) for one in found), found
+    *of_grader, cure = report.cures
+    assert bool(of_grader) == any("graded again" in one for one in found)
+    assert cure.startswith(
+        f"a damaged ledger cannot be mended: neither go on with {copy} nor export from it; put back a copy"
+    )
 
 
 def lines_of(place: Path) -> list[bytes]:
@@ -153,6 +160,17 @@ def test_a_changed_file_is_found_whether_or_not_its_sum_was_mended(
 def test_a_lost_file_is_found(copy: Path) -> None:
     (copy / "export/trl/train.jsonl").unlink()
     assert checked(copy).damages == ("export/trl/train.jsonl: the file is missing",)
+
+
+def test_the_cure_of_a_damaged_file_mends_it(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("trl", "openai"):
+        place = copy / "export" / form / {"trl": "train.jsonl", "openai": "preferences.jsonl"}[form]
+        place.write_bytes(b"".join(flipped(lines_of(place))))
+    assert main(["verify", str(copy)]) == 4
+    words = re.search(r"^what to do: `prefsmith ([^`]*)` writes these files anew", capsys.readouterr().out, re.M)
+    assert words is not None and words[1] == f"export {copy} --to trl,openai"
+    assert main(words[1].split()) == 0
+    assert checked(copy) == Report((), checked(copy).lines)
 
 
 def test_a_ledger_that_cannot_even_be_opened_is_a_damage(copy: Path) -> None:

@@ -45,6 +45,21 @@ def test_bad_rows_are_told_with_line_and_reason_and_so_by_explain(tmp_path: Path
         explain(tmp_path / "run", "line:2")
 
 
+def test_a_row_that_is_json_and_no_prompt_is_not_called_bad_json_alone(tmp_path: Path) -> None:
+    what = recipe(tmp_path, ['{"question": 123}'])
+    with pytest.raises(UsageError) as error:
+        run_job(what, tmp_path / "run", say=lambda _: None)
+    told = "1 bad_json (first at line 1: a prompt must be a string or a list of messages: {"
+    assert told in str(error.value)
+    table = tmp_path / "p.csv"
+    table.write_text("prompt,n\none,1\ntwo,2,3\n")
+    said: list[str] = []
+    given = {**recipe(tmp_path, []).model_dump(), "prompts": {"path": str(table)}}
+    assert run_job(Recipe.model_validate(given), tmp_path / "csv", say=said.append) == 0
+    assert "set aside line 3: bad_json: 3 cells under 2 columns: two,2,3" in said
+    assert "1 bad_json (unreadable or misshapen)" in render(summary_of(tmp_path / "csv"))
+
+
 @pytest.mark.parametrize("sample", [{"temperature": [0.7]}, {"temperature": [0.0], "n": 8}])
 def test_a_plan_that_can_make_no_pair_is_told_before_it_runs(tmp_path: Path, sample: dict[str, Any]) -> None:
     said: list[str] = []

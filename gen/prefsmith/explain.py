@@ -17,8 +17,10 @@ from prefsmith.errors import UsageError
 from prefsmith.folder import Folder
 from prefsmith.ledger.ids import reads_hash
 from prefsmith.ledger.known import OpenItem
+from prefsmith.ledger.ledger import Ledger
 from prefsmith.ledger.read import knowns, works
 from prefsmith.outcomes import Key
+from prefsmith.reasons import Reason
 from prefsmith.records import Json
 from prefsmith.stages.score import lacking
 from prefsmith.stages.view import Seen, look
@@ -34,10 +36,12 @@ def explain(path: Path, ident: str) -> Json:
     """`ident`: line:N, an item's, prompt's or pair's whole hex id, a source id, or the first 4 or more of a hex id;
     what comes first in this list wins.
 
-    Raises UsageError when nothing, or more than one prompt, has that id.
+    `note` says so where that row is a duplicate of an earlier one. Raises UsageError when nothing, or more than one
+    prompt, has that id.
     """
     with Folder(path) as folder:
-        return life(folder, _found(folder, ident))
+        found, told = life(folder, _found(folder, ident)), _duplicate(folder, ident)
+        return {"note": told, **found} if told else found
 
 
 def life(folder: Folder, prompt: int) -> Json:
@@ -67,9 +71,9 @@ class _Names:
         self._labels: dict[str, dict[int, str]] = {"sampler": {}, "judge": {}}
         for i, of in self.described["sampler"].items():
             settings = [f"{k} {str(v)[:40]}" for k, v in of.items() if k not in _UNSAID]
-            self._labels["sampler"][i] = ", ".join([f"{of.get('target')}:{of.get('model')}", *settings])
+            self._labels["sampler"][i] = ", ".join([_model(folder.ledger, of), *settings])
         for i, of in self.described["judge"].items():
-            by = f" ({of['target']}:{of['model']})" if "model" in of else ""
+            by = f" ({_model(folder.ledger, of)})" if "model" in of else ""
             self._labels["judge"][i] = f"{leaves.get(i) or of.get('kind') or 'a judge'}{by}"
 
     def of(self, table: str, i: int) -> str:
@@ -79,6 +83,13 @@ class _Names:
 
     def completion(self, key: Key) -> str:
         return f"{self.of('sampler', key[0])} #{key[1]}"
+
+
+def _model(ledger: Ledger, of: Json) -> str:
+    """As the recipe wrote it, its identity behind it where that is another name: a file's is its content's."""
+    target, model = of.get("target"), of.get("model")
+    name = ledger.fact(f"backend.{target}.{model}.name")
+    return f"{target}:{model}" if name is None else f"{target}:{name} [{model}]"
 
 
 def utc(t: float | None) -> str | None:
@@ -112,6 +123,19 @@ def _found(folder: Folder, ident: str) -> int:
             f"{ident!r} stands for {len(prompts)} prompts in {folder.path}; give more of the id, or line:N"
         )
     return int(prompts[0])
+
+
+def _duplicate(folder: Folder, ident: str) -> str | None:
+    """Whose place an earlier row takes: what is told is of that one."""
+    if not (ident.startswith("line:") and ident[5:].isdigit()):
+        return None
+    sql = (
+        "SELECT f.line FROM row r JOIN row f ON f.item = r.item AND f.source = r.source AND f.reason IS NULL "
+        "WHERE r.source = ? AND r.line = ? AND r.reason = ?"
+    )
+    line = int(ident[5:])
+    first = folder.ledger.db.execute(sql, (folder.view.selection.source, line, Reason.DUPLICATE)).fetchone()
+    return first and f"line {line} of the source is a duplicate of line {first[0]}, which is told here"
 
 
 def _by_hash(db: sqlite3.Connection, start: str) -> list[tuple[int]]:

@@ -16,7 +16,7 @@ from prefsmith.errors import UsageError
 from prefsmith.export import Naming
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection
-from prefsmith.ledger.ledger import Ledger
+from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.outcomes import Record
 from prefsmith.recipe import Pairing, Recipe
 from prefsmith.records import Json
@@ -116,6 +116,22 @@ def refuse_evaluation(path: Path, recipe: Recipe) -> None:
             f"{path} is an evaluation's folder; `prefsmith eval {recipe.prompts.path} … --judge NAME -o {path}`, with "
             "the arms that it had, has its answers judged by others"
         )
+
+
+def refuse_other_run(path: Path, benchmark: Path | None = None) -> None:
+    """A benchmark goes into no folder of a run that makes pairs; the report of recorded verdicts on `benchmark` only
+    into one that holds no run, or that benchmark's."""
+    if not (path / NAME).is_file():
+        return
+    with Ledger.read(path) as ledger:
+        if ledger.db.execute("SELECT 1 FROM session LIMIT 1").fetchone() is None:
+            return
+        recipe = Recipe.model_validate(_last(ledger)["recipe"])
+    of = recipe.prompts.path
+    if recipe.contests is None:
+        raise UsageError(f"{path} holds a run over {of}, and no benchmark of judges; choose another folder with -o")
+    if benchmark is not None and Path(of).resolve() != benchmark.resolve():
+        raise UsageError(f"{path} holds a benchmark of {of}, not of {benchmark}; choose another folder with -o")
 
 
 def view_of(run: bytes, pair: Pairing | None) -> bytes:

@@ -116,14 +116,21 @@ def selected(ledger: Ledger, recipe: Recipe, prompts: Prompts) -> Selection:
         raise UsageError(f"{ledger.folder} has read no standard input; pipe the prompts in, or name their file")
     if selection.n_items == 0:
         reasons = ledger.db.execute(
-            "SELECT reason, count(*), min(line) FROM row WHERE source = ? GROUP BY reason", (selection.source,)
+            # Of each reason the first row: SQLite takes the other columns from where the least line is.
+            "SELECT reason, count(*), min(line), excerpt FROM row WHERE source = ? GROUP BY reason",
+            (selection.source,),
         ).fetchall()
-        told = ", ".join(f"{n} {why} (first at line {line})" for why, n, line in reasons) or "it is empty"
+        told = ", ".join(_first_of(*one) for one in reasons) or "it is empty"
         raise UsageError(
             f"{spec.path!r} holds no usable prompt: {told}; name the column with --prompt if it has another",
             ("prompts",),
         )
     return selection
+
+
+def _first_of(why: str, n: int, line: int, excerpt: str | None) -> str:
+    told = f": {excerpt[:80]}" if excerpt else ""
+    return f"{n} {why} (first at line {line}{told})"
 
 
 def tell_set_aside(ledger: Ledger, selection: Selection, say: Say) -> None:

@@ -256,7 +256,12 @@ def _settle(ledger: Ledger, recipe: Recipe, billed: Billed | None, say: Say) -> 
     if recipe.budget is not None and (billed.unit == "nanousd") != (recipe.budget.usd is not None):
         unit = "tokens" if recipe.budget.usd is None else "USD"
         raise UsageError(f"--maybe-billed: got {billed}, but the budget is in {unit}; say it in {unit} too")
-    say(f"held as maybe billed: {settle(ledger, billed)}; {billed} from now on, as you say")
+    if held := settle(ledger, billed).n:
+        say(f"held as maybe billed: {Billed(billed.unit, held)}; {billed} from now on, as you say")
+    else:
+        none = "0usd" if billed.unit == "nanousd" else "0tok"
+        then = f"; {billed} from now on, as you say (--maybe-billed {none} takes that back)" if billed.n else ""
+        say(f"nothing is held as maybe billed in this folder{then}")
 
 
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:

@@ -23,7 +23,7 @@ def render(s: Json) -> str:
 
 def _funnel(s: Json) -> Iterator[str]:
     rows, asked, items = s["rows"], s["asked"], s["items"]
-    aside = {"duplicate": rows["duplicates"], **rows["set_aside"]}
+    aside = {"duplicate": rows["duplicates"], **{Reason(why).told: n for why, n in rows["set_aside"].items()}}
     yield f"rows         {rows['n']:>9,}   {_reasons('set aside', aside)}"
     yield f"items        {rows['items']:>9,}"
     owed = {"owed": asked["owed"], **asked["final"]}

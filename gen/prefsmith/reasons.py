@@ -67,6 +67,11 @@ class Reason(StrEnum):
     MAX_PER_PROMPT = "max_per_prompt"
 
     @property
+    def told(self) -> str:
+        """As it is counted before people: `bad_json` is also of rows that are JSON, or need not be."""
+        return f"{self} (unreadable or misshapen)" if self is Reason.BAD_JSON else str(self)
+
+    @property
     def owed(self) -> bool:
         """The call that ended so is asked again by the next run."""
         return self in _OWED

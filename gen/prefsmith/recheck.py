@@ -42,10 +42,11 @@ _Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`damages`: one line each, none when all is whole; `lines`: what was looked at."""
+    """`damages`: one line each, none when all is whole; `lines`: what was looked at; `cures`: what to do now."""
 
     damages: tuple[str, ...]
     lines: tuple[str, ...]
+    cures: tuple[str, ...] = ()
 
 
 def verify_folder(path: Path, sample: int) -> Report:
@@ -53,17 +54,41 @@ def verify_folder(path: Path, sample: int) -> Report:
     lines: list[str] = []
     if damages := _ledger(path, lines):
         # What hangs together by ids cannot be judged on a ledger that is not whole.
-        return Report(tuple(damages), tuple(lines))
+        return Report(tuple(damages), tuple(lines), (_restore(path),))
+    cures: list[str] = []
     with Folder(path) as folder:
         damages += _view(folder)
-        damages += asyncio.run(_graded_again(folder, sample, lines))
+        graded = asyncio.run(_graded_again(folder, sample, lines))
+        damages += graded
         readings = list(_read_again(folder))
         damages += [damage for damage in readings if damage]
         lines.append(f"judges: {counted(len(readings), 'verdict')} read again from their replies")
-        for line, found in _files(folder):
+        if graded:
+            cures.append(
+                "a grader that says now what it did not say then may be drawing lots, or calls something that has "
+                "changed: if it does, its pairs are not to be trusted; if not, its verdicts were changed in the ledger"
+            )
+        if damages:
+            cures.append(_restore(path))
+        files, broken = list(_files(folder)), list[str]()
+        for format, line, found in files:
             lines.append(line)
             damages += found
-    return Report(tuple(damages), tuple(lines))
+            broken += [format] if found and format not in broken else []
+        if broken and not cures:
+            cures.append(
+                f"`prefsmith export {path} --to {','.join(broken)}` writes these files anew from the ledger, which is "
+                "whole, and asks nothing (a file of other pairing flags: with those)"
+            )
+    return Report(tuple(damages), tuple(lines), tuple(cures))
+
+
+def _restore(path: Path) -> str:
+    return (
+        f"a damaged ledger cannot be mended: neither go on with {path} nor export from it; put back a copy of the "
+        "whole folder (ledger.db with its -wal, if there is one) and verify that; without a copy keep this one as it "
+        "is and run into a new folder with -o"
+    )
 
 
 def _ledger(path: Path, lines: list[str]) -> list[str]:
@@ -174,25 +199,26 @@ def _read_again(folder: Folder) -> Iterator[str | None]:
             yield f"verdict of prompt {prompt} by judge {judge} on text {shown}: kept {kept}, its reply says {again}"
 
 
-def _files(folder: Folder) -> Iterator[tuple[str, list[str]]]:
+def _files(folder: Folder) -> Iterator[tuple[str, str, list[str]]]:
+    """Of each exported file its format, what was looked at, and its damages."""
     kept = folder.ledger.db.execute("SELECT session, view, format, path, sha256, n_rows FROM export ORDER BY id")
     for session, of, form, path, sha256, n_rows in kept.fetchall():
         place = folder.path / path
         if not place.is_file():
-            yield f"{path}: {counted(n_rows, 'row')} written", [f"{path}: the file is missing"]
+            yield form, f"{path}: {counted(n_rows, 'row')} written", [f"{path}: the file is missing"]
             continue
         found, since = sha256_of(place), _since(folder, session, of)
         if since is not None and (found == sha256 or not _unfinished(folder)):
             damage = [] if found == sha256 else [f"{path}: sha256 is {found}, it was {sha256} when written"]
             again = f"`prefsmith export {folder.path}` writes it again"
-            yield f"{path}: {counted(n_rows, 'row')}, {since}, so only its sum was checked; {again}", damage
+            yield form, f"{path}: {counted(n_rows, 'row')}, {since}, so only its sum was checked; {again}", damage
             continue
         # A session that was killed, or goes on, may have written the file anew before it could note that.
         noted = sha256 if since is None else found
         pair = pairing_of(folder.ledger, of)
         view = folder.view if pair is None else folder.under(pair)
         damage = verify_file(place, form, noted, records(folder.ledger.db, view), folder.naming())
-        yield f"{path}: {counted(n_rows, 'row')} read back", damage
+        yield form, f"{path}: {counted(n_rows, 'row')} read back", damage
 
 
 def _since(folder: Folder, session: int | None, view: bytes) -> str | None:

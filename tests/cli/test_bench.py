@@ -30,6 +30,10 @@ def test_several_judges_stand_in_one_table(capsys: pytest.CaptureFixture[str]) -
     (chat,) = (line for line in out.splitlines() if line.startswith("ChatGPT/CoT ") and "two_order" in line)
     assert all(figure in gpt for figure in ("82.8%", "86.2%", "92.8%"))
     assert all(figure in chat for figure in ("40.1%", "40.6%", "58.2%"))
+    # Both verdicts are there; they only do not agree.
+    assert "GPT-4/Vanilla not covered: 30 pairs on which the two orders disagree" in out
+    assert "GPT-4/Vanilla without a verdict" not in out
+    assert "ChatGPT/CoT without a verdict: 5 not_said" in out
 
 
 def test_what_is_written_is_read_again_to_the_same_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,6 +92,36 @@ def test_bad_input_ends_with_2_and_leaves_nothing_behind(tmp_path: Path, capsys:
     assert code == 2
     assert "v.jsonl:1: the benchmark has no pair 'nobody'" in err
     assert not out.exists()
+
+
+def test_a_folder_of_another_run_takes_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text('{"prompt": "one", "reference": "1"}\n')
+    assert main(["run", str(prompts), "--gen", "scripted:m", "--judge", "contains", "-o", str(out), "--quiet"]) == 0
+    capsys.readouterr()
+    code, _, err = recorded(capsys, PAIRS, "--verdicts", VERDICTS, "-o", str(out))
+    assert code == 2
+    told = f"{out} holds a run over {prompts}, and no benchmark of judges; choose another folder with -o"
+    assert told in err
+    live = [PAIRS, "--judge", "pairwise-help", "--judge-model", "scripted:m", "-o", str(out), "--change", "--quiet"]
+    code, _, err = recorded(capsys, *live)
+    assert code == 2
+    assert told in err
+    assert not [*out.glob("report.*"), *out.glob("verdicts.*")]
+
+
+def test_a_folder_of_the_same_benchmark_takes_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs, out = str(tmp_path / "pairs.jsonl"), str(tmp_path / "out")
+    written(tmp_path / "pairs.jsonl", [{"id": "1", "prompt": "q", "a": "yes", "b": "no", "label": "A"}])
+    said = written(tmp_path / "v.jsonl", [{"id": "1", "judge": "j", "order": "AB", "verdict": "A"}])
+    live = [pairs, "--judge", "pairwise-help", "--judge-model", "scripted:m", "-o", out, "--quiet"]
+    assert recorded(capsys, *live)[0] == 0
+    assert recorded(capsys, pairs, "--verdicts", said, "-o", out)[0] == 0
+    (tmp_path / "twin.jsonl").write_bytes(Path(pairs).read_bytes())
+    code, _, err = recorded(capsys, str(tmp_path / "twin.jsonl"), "--verdicts", said, "-o", out)
+    assert code == 2
+    assert f"holds a benchmark of {pairs}, not of " in err
 
 
 def test_verdicts_in_a_table_are_written_as_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

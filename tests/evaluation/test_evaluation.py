@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 import yaml
 from runs import logged
 
+from prefsmith.agreement.intervals import wilson
 from prefsmith.cli import main
 from prefsmith.errors import UsageError
 from prefsmith.evaluation.report import report_of
+from prefsmith.evaluation.samples import beside
 
 GOOD = {"use": "regex", "pattern": "quality=[5-9]"}
 TINY = ("demo:tiny-eval", "--arm", "base=embedded:tiny", "--max-tokens", "44", "--quiet")
@@ -136,6 +139,24 @@ def test_items_of_one_prompt_are_one_draw(tmp_path: Path) -> None:
     assert fivefold["differences"][0]["pass"]["interval"] == pytest.approx(once["differences"][0]["pass"]["interval"])
 
 
+def test_prompts_that_all_agree_are_no_certainty(tmp_path: Path) -> None:
+    """Wilson's over the 20 prompts: not over their 60 answers, and not the draws' width of zero. Nor over 40 items."""
+    sure = [{"use": "regex", "pattern": "quality="}]
+    path = recipe(tmp_path, 20, judge=sure)
+    prompts = (tmp_path / "p.jsonl").read_text()
+    report = evaluated(tmp_path, path)
+    assert report["temperatures"][1]["arms"][0]["n_answers"] == 60
+    (tmp_path / "p.jsonl").write_text(prompts + prompts.replace("k", "other "))
+    (tmp_path / "twice").mkdir()
+    assert main(["eval", path, "-o", str(tmp_path / "twice"), "--quiet"]) == 0
+    for told in (report, report_of(tmp_path / "twice")):
+        for at in told["temperatures"]:
+            assert at["n_prompts"] == 20
+            for arm in at["arms"]:
+                assert arm["pass"]["value"] == 1 and arm["pass"]["interval"] == wilson(20, 20)
+            assert at["differences"][0]["pass"] == {"value": 0, "interval": (0, 0)}
+
+
 def quality(text: str) -> int:
     return int(text.rpartition("quality=")[2])
 
@@ -175,6 +196,32 @@ def test_a_judge_alone_is_enough_and_what_is_cut_off_loses(tmp_path: Path) -> No
     assert sum(told["outcomes"].values()) == 180
     table = (tmp_path / "out" / "eval" / "table.md").read_text()
     assert "compared by pairwise-help in both orders" in table and "right, %" not in table
+
+
+def test_samples_beside_each_other_say_what_the_judge_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fakes = {"farm": {"script": {"truncated": 0.2}}, "jury": {"script": {}}}
+    judge = [{"confirm": "pairwise-help", "model": "jury:judge"}]
+    report = evaluated(tmp_path, recipe(tmp_path, 30, judge=judge, endpoints=fakes))
+    rows = rows_of(tmp_path)
+    for at in report["temperatures"]:
+        told = [d for row in rows if row["temperature"] == at["temperature"] for d in row["duels"]["two"]]
+        assert Counter(d["outcome"] for d in told) == at["duels"][0]["outcomes"]
+        for d in told:
+            if d["outcome"] in ("won", "lost", "tie"):
+                assert d["shown_first"] == d["shown_second"] == d["outcome"]
+            else:
+                assert (d["shown_first"], d["shown_second"]) == (None, None)
+    capsys.readouterr()
+    assert main(["summary", str(tmp_path / "out"), "--show", "60"]) == 0
+    shown = capsys.readouterr().out
+    assert "no verdict" not in shown
+    assert " · temperature 0 · two won in both orders" in shown
+    assert "two lost, for it is cut off or empty" in shown
+    row = next(row for row in rows if row["duels"]["two"][0]["outcome"] == "won")
+    row["duels"]["two"][0] |= {"outcome": "orders_disagree", "shown_second": "lost"}
+    title, _, texts = beside(row)
+    assert title.endswith("two won when shown first, lost when shown second")
+    assert list(texts) == ["one", "two"]
 
 
 def test_duels_whose_verdict_cannot_be_read_are_left_out(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def resampled(cluster: Ids, columns: Sequence[Flags | Reals], seed: int) -> Resa
     return Resamples(sums, n, m)
 
 
+def clustered(value: float, draws: Reals, n_clusters: int) -> tuple[float, float] | None:
+    """The bootstrap's interval of a share; Wilson's over clusters where all agree on 0 or 1, for draws of equal
+    clusters have no width. Wider than it need be where a cluster holds independent items."""
+    return wilson(value * n_clusters, n_clusters) if value in (0.0, 1.0) else percentiles(draws)
+
+
 def percentiles(draws: Reals) -> tuple[float, float] | None:
     """The middle 95 % of bootstrap draws."""
     if not len(draws):

@@ -198,6 +198,8 @@ class Embedded:
             "n_bytes": self._gguf.n_bytes,
             "n_ctx_tokens": self._n_ctx,
             "n_slots": n_slots(self._gguf.n_bytes),
+            # A model's identity is of its content; this is what the recipe called it.
+            f"{self._model}.name": self._name,
         }
 
     async def send(self, request: Request) -> Reply:

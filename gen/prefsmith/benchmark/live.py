@@ -9,7 +9,7 @@ from prefsmith.abilities import Say
 from prefsmith.benchmark.harvest import harvested
 from prefsmith.benchmark.recorded import replaced, told, write
 from prefsmith.benchmark.source import Pairs
-from prefsmith.folder import Folder
+from prefsmith.folder import Folder, refuse_other_run
 from prefsmith.job import bench_job, estimate_job
 from prefsmith.purse import Billed
 from prefsmith.recipe import Recipe
@@ -25,6 +25,7 @@ def benched(
 ) -> tuple[int, Json, list[Path]]:  # fmt: skip
     """Ask what is missing, then write the verdicts and the report; the exit code, the report, which is None while calls
     are owed, and the files. `others`: recorded verdicts that stand in the same table. Raises PrefsmithError."""
+    refuse_other_run(folder)
     pairs = pairs_of(recipe)
     for _ in pairs.contests():
         pass  # what is wrong with the file is told before anything is made or spent

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -26,6 +26,10 @@ _VERDICTS: Final[Mapping[Json, int]] = {"A": 1, "B": -1, "TIE": 0, "tie": 0, "Ti
 _ORDERS: Final[Mapping[Json, int]] = {"AB": 0, "BA": 1}
 _SHAPE: Final = "a row is {id, judge, order: AB|BA, verdict: A|B|TIE|null} or {id, judge, scores: [of a, of b]}"
 _UNSAID: Final = "not_said"
+_KEYS: Final = frozenset(
+    ("id", "judge", "order", "verdict", "p", "repeat", "scores", "scale", "reason", "usage", "text")
+)
+_USAGE: Final = ("calls", "prompt_tokens", "completion_tokens", "seconds", "usd")
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class _Wrong(Exception):
 
 
 def _add(judges: dict[str, _Told], line: int, row: dict[str, Json], ids: Mapping[str, int]) -> None:
+    _refuse_unknown(row, _KEYS)
     of, judge = row.get("id"), row.get("judge")
     if of is None or not isinstance(judge, str) or not judge:
         raise _Wrong(f"no id or no judge, but {', '.join(row) or 'nothing'}; {_SHAPE}")
@@ -103,10 +108,21 @@ def _add(judges: dict[str, _Told], line: int, row: dict[str, Json], ids: Mapping
         _add_usage(told, usage)
 
 
+def _refuse_unknown(given: Mapping[str, Json], known: Collection[str], of: str = "") -> None:
+    """A key that nobody reads may be one that was meant to count."""
+    for key in given:
+        if key not in known:
+            raise _Wrong(f"unknown key {of + key!r}; {did_you_mean(key, known)}")
+
+
 def _add_verdict(told: _Told, row: dict[str, Json]) -> None:
-    order, said = _ORDERS.get(row.get("order")), row.get("verdict", "")
+    order, said = _ORDERS.get(row.get("order")), row.get("verdict")
     if order is None:
         raise _Wrong(f"order is {row.get('order')!r}, expected 'AB' (a was shown first) or 'BA'")
+    if "verdict" not in row:
+        raise _Wrong(
+            "no verdict is given: write `verdict` as 'A' (the answer shown first), 'B', 'TIE', or null for none"
+        )
     vote = _VERDICTS.get(said) if said is None or isinstance(said, str) else None
     if vote is None:
         raise _Wrong(
@@ -138,7 +154,8 @@ def _add_scores(told: _Told, scores: Json, row: dict[str, Json]) -> None:
 def _add_usage(told: _Told, usage: Json) -> None:
     if not isinstance(usage, dict):
         raise _Wrong(f"usage is {usage!r}, expected an object such as {{'prompt_tokens': 900, 'usd': 0.002}}")
-    for name in ("calls", "prompt_tokens", "completion_tokens", "seconds", "usd"):
+    _refuse_unknown(usage, _USAGE, "usage.")
+    for name in _USAGE:
         value = usage.get(name)
         if value is None:
             continue

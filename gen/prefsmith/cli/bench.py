@@ -25,7 +25,10 @@ def bench_judge(args: Namespace) -> int:
     if args.estimate or args.judge_model:
         raise UsageError("--estimate and --judge-model are for judges that are asked; name them with --judge")
     from prefsmith.benchmark.recorded import told, write
+    from prefsmith.folder import refuse_other_run
 
+    if args.out:
+        refuse_other_run(Path(args.out), Path(args.file))
     report = told(Path(args.file), args.format, verdicts, args.seed)
     written = write(Path(args.out), report, verdicts) if args.out else []
     return _finish(args, report, written)

@@ -160,9 +160,10 @@ def verify(args: Namespace) -> int:
 
     report = verify_folder(folder, args.sample)
     if args.json:
-        emit_json({"damages": list(report.damages), "lines": list(report.lines)})
+        emit_json({"damages": list(report.damages), "lines": list(report.lines), "cures": list(report.cures)})
     else:
-        emit("\n".join([*report.lines, *(f"damaged: {plain(damage)}" for damage in report.damages)]))
+        told = [*(f"damaged: {damage}" for damage in report.damages), *(f"what to do: {cure}" for cure in report.cures)]
+        emit("\n".join([*report.lines, *map(plain, told)]))
     return ThresholdFailed.exit_code if report.damages else 0
 
 

@@ -125,12 +125,13 @@ def _add_source(parser: ArgumentParser) -> None:
 def _add_sampling(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("sampling").add_argument
     add("--gen", action="append", metavar="TARGET:MODEL", help="the model to sample from; repeat for more")
-    _add_cells(add)
+    _add_cells(add, "default 1")
     _add_endpoint(add)
 
 
-def _add_cells(add: Callable[..., Action]) -> None:
-    add("--temps", type=values.numbers, metavar="0.2,0.7", help="temperatures, --n completions of each")
+def _add_cells(add: Callable[..., Action], temps: str) -> None:
+    """`temps`: at which temperature models answer when none is given."""
+    add("--temps", type=values.numbers, metavar="0.2,0.7", help=f"temperatures, --n completions of each ({temps})")
     add("--n", type=values.integer, metavar="N", help="completions per cell of the grid")
     add("--top-p", type=values.numbers, metavar="P", help="one or a list; 1 is off")
     add("--top-k", type=values.integers, metavar="K", help="one or a list; 0 is off")
@@ -237,7 +238,7 @@ def _add_eval(parser: ArgumentParser) -> None:
     _add_source(parser)
     add = parser.add_argument_group("arms").add_argument
     add("--arm", action="append", metavar="[NAME=]TARGET:MODEL", help="a model to ask; repeat, the one to beat first")
-    _add_cells(add)
+    _add_cells(add, "default 0; a recipe's own stand")
     _add_endpoint(add)
     judging = parser.add_argument_group("judging").add_argument
     judging("--judge", action="append", metavar="NAME", help="a grader or FILE.py:NAME; a pairwise judge or .toml")

@@ -28,7 +28,8 @@ def render(report: Json, *, categories: bool = False) -> str:
             lines += ["", *_by_category(at)]
     lines += [
         "",
-        "Brackets are 95 % intervals; items of one prompt count as one, and differences are paired by prompt.",
+        "Brackets are 95 % intervals over prompts, however many answers each has; differences are paired by prompt.",
+        "Where all prompts agree, a rate's interval is Wilson's; that of a difference has no width and says nothing.",
     ]
     return "\n".join(lines)
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from prefsmith.agreement.intervals import REPLICATES, Resamples, percentiles, resampled, wilson
-from prefsmith.agreement.votes import Reals
+from prefsmith.agreement.intervals import REPLICATES, Resamples, clustered, percentiles, resampled, wilson
+from prefsmith.agreement.votes import Ids, Reals
 from prefsmith.evaluation.arms import Arm, arms_of
 from prefsmith.evaluation.columns import Columns, Marking, columns_of
 from prefsmith.evaluation.duels import duels_of
@@ -61,7 +61,7 @@ def _at(table: Columns, marking: Marking) -> Json:
     columns = {(name, i): table.column(name, i) for name in _RATES for i in range(len(arms))}
     place = {key: 1 + at for at, key in enumerate(columns)}
     draws = resampled(table.clusters(), [ones, *columns.values()], SEED)
-    rates = _Rates(columns, place, draws, alone=n == draws.n_clusters)
+    rates = _Rates(columns, place, draws, table.clusters(), alone=n == draws.n_clusters)
     marked, formed = marking.judge is not None, marking.form is not None
     return {
         "temperature": table.temperature,
@@ -82,24 +82,29 @@ class _Rates:
     """Means over items and their bootstrap draws. `alone`: every item has a prompt of its own."""
 
     def __init__(
-        self, columns: dict[tuple[str, int], Reals], place: dict[tuple[str, int], int], draws: Resamples, *, alone: bool
-    ) -> None:
-        self._columns, self._place, self._draws, self._alone = columns, place, draws, alone
+        self, columns: dict[tuple[str, int], Reals], place: dict[tuple[str, int], int], draws: Resamples, cluster: Ids,
+        *, alone: bool,
+    ) -> None:  # fmt: skip
+        self._columns, self._place, self._draws, self._cluster, self._alone = columns, place, draws, cluster, alone
 
     def rate(self, name: str, arm: int) -> Json:
         column = self._columns[name, arm]
         if not len(column):
             return {"value": None, "interval": None}
-        # Wilson's where items are independent and all or nothing; it also holds where every answer is right.
+        value, n = float(column.mean()), self._draws.n_clusters
+        # Prompts are independent; those whose answers are all right or all wrong are draws of one share.
         whole = self._alone and bool(np.all((column == 0) | (column == 1)))
-        interval = wilson(float(column.sum()), len(column)) if whole else percentiles(self._drawn(name, arm))
-        return {"value": float(column.mean()), "interval": interval}
+        interval = wilson(float(column.sum()), n) if whole else clustered(value, self._drawn(name, arm), n)
+        return {"value": value, "interval": interval}
 
     def given(self, name: str, condition: str, arm: int) -> Json:
         top, bottom = self._columns[name, arm].sum(), self._columns[condition, arm].sum()
         value = float(top / bottom) if bottom else None
+        if value is None:
+            return {"value": None, "interval": None}
         drawn = self._draws.shares(self._place[name, arm], self._place[condition, arm])
-        return {"value": value, "interval": percentiles(drawn) if bottom else None}
+        n = len(np.unique(self._cluster[self._columns[condition, arm] > 0]))
+        return {"value": value, "interval": clustered(value, drawn, n)}
 
     def difference(self, name: str, arm: int, over: int) -> Json:
         one, other = self._columns[name, arm], self._columns[name, over]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from prefsmith.reasons import Reason
 from prefsmith.records import Json
+from prefsmith.text import counted
 
 DASH = "–"
 
@@ -43,3 +45,13 @@ def spent(judge: Json) -> str:
 
 def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def uncovered(judge: Json) -> Iterator[str]:
+    """Why pairs are not covered: verdicts that are not there, by verdict, and two that do not agree, by pair."""
+    reasons = dict(judge["no_verdict"])
+    apart = reasons.pop(Reason.INCONSISTENT_ORDERS, 0)
+    if reasons:
+        yield "without a verdict: " + ", ".join(f"{n:,} {why}" for why, n in reasons.items())
+    if apart:
+        yield f"not covered: {counted(apart, 'pair')} on which the two orders disagree"

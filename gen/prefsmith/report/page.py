@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from prefsmith.records import Json
-from prefsmith.report.figures import DASH, between, interval, number, p_value, percent, share, spent
+from prefsmith.report.figures import DASH, between, interval, number, p_value, percent, share, spent, uncovered
 from prefsmith.report.plots import Whisker, reliability, whiskers
 
 _STYLE = """
@@ -79,7 +79,7 @@ def _overview(report: Json) -> Iterator[str]:
 
 def _judge(judge: Json, rules: Json) -> Iterator[str]:
     yield f"<h2>{escape(judge['judge'])}</h2>"
-    yield f"<p>{judge['kind']}, orders: {judge['orders']}, {judge['n_items']:,} pairs.{_without(judge)}</p>"
+    yield f"<p>{judge['kind']}, orders: {judge['orders']}, {judge['n_items']:,} pairs.{_uncovered(judge)}</p>"
     shares = [(name, judge["shares"][name]) for name in _SHARES if name in judge["shares"]]
     rows = [
         (name, percent(of["value"]), f"{of['k']:g} of {of['n']:g}", between(of["wilson"]), between(of["bootstrap"]),
@@ -87,7 +87,7 @@ def _judge(judge: Json, rules: Json) -> Iterator[str]:
         for name, of in shares
     ]  # fmt: skip
     yield _table(("share", "value", "count", "Wilson 95%", "bootstrap 95%", "rule"), rows)
-    yield _table(("gold", "A", "tie", "B", "no verdict"), _confusion(judge["confusion"]))
+    yield _table(("gold", "A", "tie", "B", "not covered"), _confusion(judge["confusion"]))
     yield f"<p>{_agreement(judge)}</p>"
     yield from _usage(judge["usage"])
     if judge["categories"]:
@@ -101,9 +101,8 @@ def _judge(judge: Json, rules: Json) -> Iterator[str]:
     yield from _strengths("Models, by this judge", judge["models"])
 
 
-def _without(judge: Json) -> str:
-    reasons = ", ".join(f"{n:,} {escape(why)}" for why, n in judge["no_verdict"].items())
-    return f" Without a verdict: {reasons}." if reasons else ""
+def _uncovered(judge: Json) -> str:
+    return "".join(f" {escape(told[0].upper() + told[1:])}." for told in uncovered(judge))
 
 
 def _confusion(table: Json) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prefsmith.records import Json
-from prefsmith.report.figures import between, interval, number, p_value, percent, share, spent
+from prefsmith.report.figures import between, interval, number, p_value, percent, share, spent, uncovered
 
 _HEAD = ("judge", "accuracy", "95%", "rule", "AB", "BA", "consistent", "covered", "right of it", "first", "longer",
          "kappa", "$/1000")  # fmt: skip
@@ -48,10 +48,7 @@ def _row(judge: Json) -> tuple[str, ...]:
 
 def _words(report: Json) -> Iterator[str]:
     for judge in report["judges"]:
-        if judge["no_verdict"]:
-            yield f"{judge['judge']} without a verdict: " + ", ".join(
-                f"{n:,} {w}" for w, n in judge["no_verdict"].items()
-            )
+        yield from (f"{judge['judge']} {told}" for told in uncovered(judge))
         if (best := judge["shares"].get("best_of")) is not None:
             yield f"{judge['judge']} best of: {percent(best['value'])} of {best['n']:,.0f} prompts"
         if judge["models"] and "refused" in judge["models"]:

@@ -70,6 +70,16 @@ def result_of(leaf: Leaf, of: Entrants, item: OpenItem, a: int, b: int, known: K
     return both_orders(*choices)
 
 
+def by_order(
+    leaf: Leaf, of: Entrants, item: OpenItem, a: int, b: int, known: Known
+) -> tuple[Choice | None, Choice | None]:
+    """What was said with `a` shown first and with `b` shown first, position 0 being `a` in both; None for an order that
+    has not been asked."""
+    reads = reads_hash(item.item, leaf.reads)
+    ab, ba = (known.verdicts.get((leaf.judge, reads, shown, 0)) for shown in ((a, b), (b, a)))
+    return (ab if isinstance(ab, Choice) else None), (ba.swap() if isinstance(ba, Choice) else None)
+
+
 def majority(votes: Sequence[Choice]) -> Choice:
     """What more than half of all say, those without a verdict counted as saying nothing; else the reason that all
     share, or `disagreement`. `p` is the mean of those who know theirs."""
