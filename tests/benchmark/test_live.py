@@ -61,6 +61,21 @@ def shares(folder: Path, judge: str) -> Any:
     return next(one["shares"] for one in report(folder)["judges"] if one["judge"] == judge)
 
 
+def test_rankings_and_checklists_are_benched_as_they_score_samples(tmp_path: Path) -> None:
+    names = ("listwise-help", "checklist-help")
+    judges = [word for name in names for word in ("--judge", name)] + ["--judge-model", "jury:fake"]
+    assert bench(tmp_path, pairs(tmp_path / "p.jsonl"), judges=judges) == 0
+    n_listed = rows(tmp_path, "SELECT count(*), sum(json_array_length(body)) FROM artifact")[0]
+    assert n_listed[0] == 12
+    # Two answers have two orders; a list is written once and each of its questions asked about both answers.
+    assert len(asked(tmp_path)) == 12 * 2 + 12 + 2 * n_listed[1]
+    usage = {one["judge"]: one["usage"]["calls"] for one in report(tmp_path)["judges"]}
+    assert usage == {"listwise-help": 24, "checklist-help": len(asked(tmp_path)) - 24}
+    n = len(asked(tmp_path))
+    assert bench(tmp_path, tmp_path / "p.jsonl", judges=judges) == 0
+    assert len(asked(tmp_path)) == n
+
+
 def test_a_pair_is_shown_in_both_orders_and_each_answer_scored_once(tmp_path: Path) -> None:
     assert bench(tmp_path, pairs(tmp_path / "p.jsonl")) == 0
     assert len(asked(tmp_path)) == 12 * 4
