@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from measure import Row, hwm_mb, median, parser, report, scratch, spent, step
+from measure import Row, Yardstick, hwm_mb, median, parser, report, scratch, step
 
 WHOLE_S, MOST_MB = 30.0, 1024.0
 _WORDS = [f"word{i}" for i in range(400)]
@@ -74,9 +74,10 @@ def main() -> int:
     started = time.monotonic()
     n_pairs = max(1, args.verdicts // (2 * args.judges))
     with scratch() as folder:
+        yardstick = Yardstick(folder, args.script)
         pairs, verdicts = wrote_benchmark(folder, n_pairs, args.judges)
         size_mb = (pairs.stat().st_size + verdicts.stat().st_size) / 1e6
-        runs = [spent(__file__, "--measure", pairs, verdicts, folder / "out") for _ in range(args.repeat)]
+        runs = [yardstick.spend(__file__, "--measure", pairs, verdicts, folder / "out") for _ in range(args.repeat)]
     n = f"{2 * args.judges * n_pairs:,} verdicts of {args.judges} judges on {n_pairs:,} pairs"
     rows = [
         Row(f"{n}: files read", size_mb, "MB"),
@@ -85,7 +86,7 @@ def main() -> int:
         Row(f"{n}: the whole process", median(runs), "CPU-s"),
         Row(f"{n}: most memory", max(float(run.said["hwm_mb"]) for run in runs), "MB", MOST_MB),
     ]
-    report("bench/agreement.py", rows, time.monotonic() - started)
+    report("bench/agreement.py", rows, time.monotonic() - started, yardstick)
     return 0
 
 

@@ -104,6 +104,7 @@ def test_a_pairwise_judge_may_have_no_tie_and_one_drawn_order(tmp_path: Path) ->
         ('needs = ["Ref-1"]\n' + FILE, TEXT, ["'Ref-1'", "a-z and _"]),
         ('choices = ["1", "2", "10"]\n' + FILE, TEXT, ["'10' is not one digit", "token of 1"]),
         ('choices = ["1", "2", "3"]\n' + FILE, TEXT, ["expected ['1', '2'"]),
+        (f"choices = {[*'987654321']}\n" + FILE, TEXT, ["expected ['1', '2'"]),
         (PAIR + 'choices = ["B", "A"]\n', PAIR_TEXT, ["A for the first answer"]),
         ('orders = "both"\n' + FILE, TEXT, ["orders belongs to a pairwise judge"]),
         (PAIR + 'orders = "bth"\n', PAIR_TEXT, ["did you mean 'both'"]),

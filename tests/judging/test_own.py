@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -14,62 +10,24 @@ from runs import count, logged, recipe, rows
 
 from prefsmith.errors import UsageError
 from prefsmith.job import run_job
-from prefsmith.judging import load
-from prefsmith.judging.load import AskedModel, judge_names, load_judge
-from prefsmith.judging.verdicts import Step
-from prefsmith.outcomes import Judged, Score
+from prefsmith.judging.load import GROUP, AskedModel, judge_names, load_any
 from prefsmith.recheck import verify_folder
-from prefsmith.records import Generated, Item, Request
 
-BRIEF = load_judge("rubric-help", ("", ""), "", [])
 PAIR = 'kind = "pairwise"\nprompt = "pairwise-help.txt"\norders = "seeded"\n[criteria]\na = "b"\n'
 
 
-def brief(model: AskedModel) -> Any:
-    """The rubric of the shelf, its scores turned round."""
-    judge = replace(BRIEF, name="brief", target=model.target, model=model.model, wire_model=model.wire_model)
-    return Upside(judge)
-
-
-class Upside:
-    def __init__(self, judge: Any) -> None:
-        self._judge = judge
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._judge, name)
-
-    def described(self) -> Any:
-        return self._judge.described() | {"kind": "upside"}
-
-    def ask(
-        self, item: Item, candidates: Sequence[str], seed: int, step: Step = Step.ASK, previous: Generated | None = None
-    ) -> Request:
-        request: Request = self._judge.ask(item, candidates, seed, step, previous)
-        return request
-
-    def read(self, reply: Generated, n_shown: int = 1) -> Judged:
-        found: Score = self._judge.read(reply, n_shown)
-        return found if found.value is None else Score(1 - found.value)
-
-
-def broken(model: AskedModel) -> Any:
-    raise RuntimeError("no such thing")
-
-
-def unfit(model: AskedModel) -> Any:
-    return model
-
-
 @pytest.fixture
-def packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As two installed packages would declare themselves."""
-    monkeypatch.setitem(sys.modules, "own_judges", sys.modules[__name__])
-    found = [EntryPoint(name, f"own_judges:{of}", load.GROUP) for name, of in
-             (("brief", "brief"), ("broken", "broken"), ("unfit", "unfit"))]  # fmt: skip
-    monkeypatch.setattr(load, "_brought", lambda: found)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed distribution, as pip leaves it, that declares `own_judges`."""
+    info = tmp_path / "site" / "own_judges-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-judges\nVersion: 1.0\n")
+    named = "".join(f"{name} = own_judges:{name}\n" for name in ("brief", "broken", "unfit"))
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{named}")
+    monkeypatch.syspath_prepend(info.parent)
 
 
-def test_a_judge_of_a_package_is_used_by_its_name_like_any_other(packages: None, tmp_path: Path) -> None:
+def test_a_judge_of_a_package_is_used_by_its_name_like_any_other(package: None, tmp_path: Path) -> None:
     assert "brief" in judge_names()
     what = recipe(tmp_path, 6, {"use": "brief", "model": "jury:a"}, farm={"chars": 80})
     assert run_job(what, tmp_path / "out", say=lambda _: None) == 0
@@ -85,7 +43,7 @@ def test_a_judge_of_a_package_is_used_by_its_name_like_any_other(packages: None,
 
 
 @pytest.mark.parametrize(("name", "said"), [("broken", "RuntimeError: no such thing"), ("unfit", "it lacks")])
-def test_what_a_package_brings_and_is_no_judge_is_told(packages: None, tmp_path: Path, name: str, said: str) -> None:
+def test_what_a_package_brings_and_is_no_judge_is_told(package: None, tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         run_job(recipe(tmp_path, 2, {"use": name, "model": "jury:a"}), tmp_path / "out", say=lambda _: None)
 
@@ -154,7 +112,7 @@ def test_samples_are_asked_as_repeats_and_their_mean_is_the_score(tmp_path: Path
 def test_what_does_not_go_together_in_a_file_is_told(tmp_path: Path, toml: str, said: str) -> None:
     (tmp_path / "own.toml").write_text(toml)
     with pytest.raises(UsageError, match=said):
-        load.load_any("own.toml", AskedModel("t", "m", "m"), [tmp_path])
+        load_any("own.toml", AskedModel("t", "m", "m"), [tmp_path])
 
 
 def test_a_judge_that_needs_probabilities_is_refused_where_there_are_none(tmp_path: Path) -> None:

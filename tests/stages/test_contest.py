@@ -9,7 +9,7 @@ from prefsmith.ledger.ids import NO_READS, text_hash
 from prefsmith.ledger.known import Known, OpenItem
 from prefsmith.outcomes import Choice, Score
 from prefsmith.records import Item, Prompt
-from prefsmith.stages.calls import Graded, Leaf, Stage
+from prefsmith.stages.calls import Asked, Graded, Leaf, Stage
 from prefsmith.stages.contest import ANSWERS, answer_body, missing
 
 PROMPT = Prompt(({"role": "user", "content": "q"},))
@@ -36,8 +36,8 @@ def asked(leaves: list[Leaf], items: list[OpenItem], of: Known) -> set[tuple[int
     for call in missing([Stage.of(leaf) for leaf in leaves], items, of, 1.0):
         if isinstance(call, Graded):
             out |= {(call.leaf.judge, (text,)) for text in call.texts}
-        else:
-            out.add((call.leaf.judge, call.shown))  # type: ignore[union-attr]
+        elif isinstance(call, Asked):
+            out.add((call.leaf.judge, call.shown))
     return out
 
 

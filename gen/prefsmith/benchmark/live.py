@@ -7,8 +7,9 @@ from pathlib import Path
 
 from prefsmith.abilities import Say
 from prefsmith.benchmark.harvest import harvested
-from prefsmith.benchmark.recorded import replaced, told, write
+from prefsmith.benchmark.recorded import told, write
 from prefsmith.benchmark.source import Pairs
+from prefsmith.export.files import replace_file
 from prefsmith.folder import Folder, refuse_other_run
 from prefsmith.job import bench_job, estimate_job
 from prefsmith.purse import Billed
@@ -33,7 +34,7 @@ def benched(
     if code:
         return code, None, []
     with Folder(folder) as run:
-        replaced(folder / VERDICTS, harvested(run, pairs))
+        replace_file(folder / VERDICTS, harvested(run, pairs))
     verdicts = [folder / VERDICTS, *others]
     report = told(Path(recipe.prompts.path), recipe.contests or "auto", verdicts, recipe.seed)
     written = write(folder, report, verdicts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from prefsmith.benchmark.formats import contests_of, recognised
 from prefsmith.benchmark.gold import benchmark
 from prefsmith.benchmark.rows import rows_of
 from prefsmith.benchmark.verdicts import votes_of
-from prefsmith.errors import MachineError, UsageError
+from prefsmith.errors import UsageError
+from prefsmith.export.files import replace_file
 from prefsmith.records import Json
 from prefsmith.report.page import page
 
@@ -55,28 +55,11 @@ def write(folder: Path, report: Json, verdicts: Sequence[Path]) -> list[Path]:
         "report.json": [orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)],
         "report.html": [page(report).encode("utf-8", "replace")],
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written = [replaced(folder / name, content) for name, content in files.items()]
-        kept = folder / "verdicts.jsonl"
-        if [file.resolve() for file in verdicts] != [kept.resolve()]:
-            written.append(replaced(kept, _lines(verdicts)))
-    except OSError as error:
-        raise MachineError(f"cannot write into {folder}: {error.strerror}; choose another folder with -o") from error
+    written = [replace_file(folder / name, content) for name, content in files.items()]
+    kept = folder / "verdicts.jsonl"
+    if [file.resolve() for file in verdicts] != [kept.resolve()]:
+        written.append(replace_file(kept, _lines(verdicts)))
     return written
-
-
-def replaced(path: Path, content: Iterable[bytes]) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as out:
-            out.writelines(content)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
 
 
 def _lines(files: Iterable[Path]) -> Iterator[bytes]:

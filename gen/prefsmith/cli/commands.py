@@ -10,16 +10,20 @@ from argparse import Namespace
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prefsmith.cli.terminal import columns, emit, emit_json, outline, plain, side_by_side, width
 from prefsmith.errors import ThresholdFailed, UsageError, did_you_mean
 from prefsmith.text import counted
 
+if TYPE_CHECKING:
+    from prefsmith.cli.progress import ProgressLine
+
 _INTERRUPTED = (130, 143)
 
 
 def run(args: Namespace) -> int:
-    from prefsmith.cli.flags import billed_of, recipe_of
+    from prefsmith.cli.flags import recipe_of
 
     recipe, folder, origins = recipe_of(args)
     # What a run needs is imported only now: a mistake in the flags is told at once.
@@ -27,14 +31,7 @@ def run(args: Namespace) -> int:
     from prefsmith.job import run_job
 
     with ProgressLine(sys.stderr) as line, origins.named():
-        code = run_job(
-            recipe,
-            folder,
-            change=args.change,
-            billed=billed_of(args),
-            on_progress=None if args.quiet else line.update,
-            say=line.say,
-        )
+        code = run_job(recipe, folder, change=args.change, **_carried(args, line))
     return _finish(args, folder, code)
 
 
@@ -78,7 +75,7 @@ def doctor(args: Namespace) -> int:
 
 def judge(args: Namespace) -> int:
     folder = _run_folder(args.run)
-    from prefsmith.cli.flags import billed_of, only_reread, rejudged
+    from prefsmith.cli.flags import only_reread, rejudged
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.folder import last_recipe, refuse_evaluation
     from prefsmith.job import judge_job, reread_job
@@ -93,32 +90,19 @@ def judge(args: Namespace) -> int:
     with ProgressLine(sys.stderr) as line, origins.named():
         for note in notes:
             line.say(note)
-        code = judge_job(
-            recipe,
-            folder,
-            billed=billed_of(args),
-            on_progress=None if args.quiet else line.update,
-            say=line.say,
-        )
+        code = judge_job(recipe, folder, **_carried(args, line))
     return _finish(args, folder, code)
 
 
 def eval(args: Namespace) -> int:
-    from prefsmith.cli.flags import billed_of, evaluation_of
+    from prefsmith.cli.flags import evaluation_of
 
     recipe, folder, origins = evaluation_of(args)
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.evaluation.job import evaluation_job
 
     with ProgressLine(sys.stderr) as line, origins.named():
-        code = evaluation_job(
-            recipe,
-            folder,
-            change=args.change,
-            billed=billed_of(args),
-            on_progress=None if args.quiet else line.update,
-            say=line.say,
-        )
+        code = evaluation_job(recipe, folder, change=args.change, **_carried(args, line))
     return _finish(args, folder, code)
 
 
@@ -185,6 +169,13 @@ def bench(args: Namespace) -> int:
     from prefsmith.cli.bench import bench_judge
 
     return bench_judge(args)
+
+
+def _carried(args: Namespace, line: ProgressLine) -> dict[str, Any]:
+    """What each command that asks models is told beside its recipe and its folder."""
+    from prefsmith.cli.flags import billed_of
+
+    return {"billed": billed_of(args), "on_progress": None if args.quiet else line.update, "say": line.say}
 
 
 def _finish(args: Namespace, folder: Path, code: int) -> int:

@@ -13,7 +13,7 @@ from prefsmith.evaluation.arms import check_arms
 from prefsmith.evaluation.page import render
 from prefsmith.evaluation.report import report_of
 from prefsmith.evaluation.samples import samples_of
-from prefsmith.export.files import Partial
+from prefsmith.export.files import replace_file
 from prefsmith.folder import Folder
 from prefsmith.job import run_job
 from prefsmith.judging.graders import Grader
@@ -48,10 +48,10 @@ def evaluation_job(
 def write_report(path: Path) -> Json:
     """Write the report, its table and the answers side by side; returns the report."""
     report = report_of(path)
-    _write(path / REPORT, [orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)])
-    _write(path / TABLE, [render(report, categories=True).encode(), b"\n"])
+    replace_file(path / REPORT, [orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)])
+    replace_file(path / TABLE, [render(report, categories=True).encode(), b"\n"])
     with Folder(path) as folder:
-        _write(path / SAMPLES, _lines(samples_of(folder)))
+        replace_file(path / SAMPLES, _lines(samples_of(folder)))
     return report
 
 
@@ -80,15 +80,3 @@ def _check_judges(resolution: Resolution) -> None:
 
 def _lines(rows: Iterable[Json]) -> Iterator[bytes]:
     return (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-
-
-def _write(place: Path, parts: Iterable[bytes]) -> None:
-    file = Partial(place)
-    try:
-        for part in parts:
-            file.write(part)
-        file.settle()
-        file.publish()
-    except BaseException:
-        file.discard()
-        raise

@@ -34,7 +34,7 @@ def on_this_machine(path: Path) -> Iterator[None]:
         yield
     except OSError as err:
         why = _ADVICE.get(err.errno or 0, err.strerror or str(err))
-        message = f"cannot write {str(path)!r}: {why}. Files exported before are untouched; then run `export` again."
+        message = f"cannot write {str(path)!r}: {why}. Files written before are untouched; then run this command again."
         raise MachineError(message) from err
 
 
@@ -103,6 +103,20 @@ class Partial:
         with suppress(OSError):
             self._partial.unlink(missing_ok=True)
         self.closed = True
+
+
+def replace_file(place: Path, parts: Iterable[bytes]) -> Path:
+    """The parts as one file, whole or not there; what stood there is kept until then. Raises MachineError."""
+    file = Partial(place)
+    try:
+        for part in parts:
+            file.write(part)
+        file.settle()
+        file.publish()
+    except BaseException:
+        file.discard()
+        raise
+    return place
 
 
 @contextmanager

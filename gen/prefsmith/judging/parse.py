@@ -49,15 +49,30 @@ class _Reading(NamedTuple):
     reason: Reason | None = None
 
 
+class _Weighed(NamedTuple):
+    """`likely`: the labels' probabilities where they decide, None where the text does; `mass`: their sum, if known."""
+
+    reading: _Reading
+    likely: Mapping[str, float] | None = None
+    mass: float | None = None
+
+
+def _weighed(reply: Generated, labels: Sequence[str]) -> _Weighed:
+    reading = _read(reply, labels)
+    likely = None if reading.label is None else _likely(reply, reading.label, labels)
+    if likely is None:
+        return _Weighed(reading)
+    mass = sum(likely.values())
+    return _Weighed(reading, likely if mass >= LEAST_MASS else None, mass)
+
+
 def read_score(reply: Generated, labels: Sequence[str], needs_mass: bool = False) -> Score:
     """The rubric's value in [0, 1], with what it was made of in `parts`: the label itself, or the mean over all labels
     where the reply holds their probabilities. `needs_mass`: without those there is no value."""
-    reading = _read(reply, labels)
+    reading, likely, mass = _weighed(reply, labels)
     if reading.label is None:
         return Score(reason=reading.reason)
-    likely = _likely(reply, reading.label, labels)
-    mass = None if likely is None else sum(likely.values())
-    if likely is None or mass is None or mass < LEAST_MASS:
+    if likely is None or mass is None:
         if needs_mass:
             return Score(reason=Reason.LOW_MASS, parts={"mass": mass})
         plain = _score_of(reading.label)
@@ -75,12 +90,10 @@ def _score_of(label: str) -> Score:
 
 def read_yes(reply: Generated, labels: Sequence[str], needs_mass: bool = False) -> Score:
     """1 for the first of two labels and 0 for the second, or the probability of the first."""
-    reading = _read(reply, labels)
+    reading, likely, mass = _weighed(reply, labels)
     if reading.label is None:
         return Score(reason=reading.reason)
-    likely = _likely(reply, reading.label, labels)
-    mass = None if likely is None else sum(likely.values())
-    if likely is None or mass is None or mass < LEAST_MASS:
+    if likely is None or mass is None:
         if needs_mass:
             return Score(reason=Reason.LOW_MASS, parts={"mass": mass})
         return Score(float(reading.label == labels[0]), parts=None if mass is None else {"mass": mass})
@@ -91,13 +104,11 @@ def read_yes(reply: Generated, labels: Sequence[str], needs_mass: bool = False) 
 def read_choice(reply: Generated, labels: Sequence[str], needs_mass: bool = False) -> Choice:
     """The position shown that won: the first label is 0, the second 1, the third (where there is one) a tie. A tie's
     probability counts half for each side."""
-    reading = _read(reply, labels)
+    reading, likely, mass = _weighed(reply, labels)
     if reading.label is None:
         return Choice(reason=reading.reason)
     position = labels.index(reading.label)
-    likely = _likely(reply, reading.label, labels)
-    mass = 0.0 if likely is None else sum(likely.values())
-    if likely is None or mass < LEAST_MASS:
+    if likely is None or mass is None:
         return Choice(reason=Reason.LOW_MASS) if needs_mass else Choice(position if position < 2 else -1)
     p = (likely[labels[0]] + sum(likely[tie] for tie in labels[2:]) / 2) / mass
     return Choice(position if position < 2 else -1, p=p)

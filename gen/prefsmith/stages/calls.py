@@ -20,6 +20,7 @@ from prefsmith.pairing import Rule
 from prefsmith.records import Generated, Item, Sampler
 
 Gives = Literal["score", "choice", "ranking", "list"]
+StageKind = Literal["leaf", "tournament", "panel", "cascade"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Stage:
     under which the next member decides.
     """
 
-    kind: Literal["leaf", "tournament", "panel", "cascade"]
+    kind: StageKind
     judge: int
     hash: bytes
     name: str

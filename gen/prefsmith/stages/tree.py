@@ -13,7 +13,7 @@ from prefsmith.judging.judge import LeafJudge
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.recipe import Judge
 from prefsmith.records import Json
-from prefsmith.stages.calls import Gives, Leaf, Stage
+from prefsmith.stages.calls import Gives, Leaf, Stage, StageKind
 
 GIVES: Mapping[str, Gives] = {"pairwise": "choice", "listwise": "ranking", "list": "list"}
 """By kind; all others give scores."""
@@ -108,11 +108,11 @@ def _stage(entry: Judge, leaves: Iterator[Leaf], ledger: Ledger) -> Stage:
     return _over("tournament", (stage,), entry.tournament, 0.0, ledger) if entry.tournament else stage
 
 
-def _over(kind: str, members: tuple[Stage, ...], rule: str, below: float, ledger: Ledger) -> Stage:
+def _over(kind: StageKind, members: tuple[Stage, ...], rule: str, below: float, ledger: Ledger) -> Stage:
     described = {"kind": kind, "rule": rule, "below": below, "members": [one.hash.hex() for one in members]}
     i, of = ledger.identity("judge", described)
     name = f"{rule or kind}({', '.join(one.name for one in members)})"
-    return Stage(kind, i, of, name, None, members, rule, below)  # type: ignore[arg-type]
+    return Stage(kind, i, of, name, None, members, rule, below)
 
 
 def described_stage(stage: Stage) -> Json:
