@@ -242,6 +242,9 @@ def test_what_run_would_refuse_is_a_problem_of_the_recipe(told: Callable[..., tu
     code, said = told(*words)
     assert code == 2
     assert "problem  recipe: --judge --judge-model: judge.0.use: there is no grader or judge 'rubrik-help'" in said
+    free = ("p.jsonl", "--endpoint", "mine=http://127.0.0.1:9/v1", "--gen", "scripted:x", "--judge", "rubric-help")
+    code, said = told(*free, "--judge-model", "mine:j", "--budget", "5usd")
+    assert "the price of mine:j" in said
     (tmp_path / "mine.toml").write_text("[openai.models]\na = {}\n")
     code, said = told("--prices", "mine.toml")
     assert code == 2

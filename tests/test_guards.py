@@ -38,7 +38,7 @@ FLOORS = {
     4: ("stages",),
     5: ("frontier", "purse", "abilities", "attempts", "engine", "session"),
     6: ("export", "report", "folder", "cost", "tally", "summary", "page", "explain", "recheck", "reread"),
-    6.5: ("handoff", "intake", "outlook", "job", "doctor", "evaluation", "benchmark"),
+    6.5: ("handoff", "held", "intake", "outlook", "job", "doctor", "evaluation", "benchmark"),
     7: ("cli", "api"),
     8: ("__init__", "__main__"),
 }

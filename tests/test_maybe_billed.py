@@ -34,6 +34,7 @@ def test_what_was_out_at_a_kill_is_held_until_the_user_says_what_the_bill_says(t
     assert held > 0
     # Without a word it counts as spent: the budget is reached early.
     assert run_job(what, tmp_path / "out", say=said.append) == 3
+    assert any(line.startswith(f"{held:,} tokens of the budget are held") for line in said)
     n_completions = count(tmp_path, "completion")
     assert n_completions < 1600 and rows(tmp_path, HELD)[0][0] > 0
     ((held,),) = rows(tmp_path, HELD)

@@ -81,9 +81,9 @@ def test_a_question_that_no_reply_answers_any_more_is_owed_and_asked_by_the_next
     assert n > 1
     changed(run, "UPDATE call SET reply = ?, reply_hash = ? WHERE id = ?", *reply_of("seven"), call)
     n_asked, n_verdicts, said = len(logged(run)), count(run, "verdict"), list[str]()
-    assert reread_job(run / "out", said.append) == 0
+    owed = reread_job(run / "out", said.append)
     assert len(logged(run)) == n_asked
-    owed = n_verdicts - count(run, "verdict")
+    assert owed == n_verdicts - count(run, "verdict")
     if owed:  # else that was the last step's
         assert "1 questions are owed again" in said[0] and "left as they were" in said[1]
     judge = [RUBRIC, {"confirm": "pairwise-help", "model": "jury:a"}]
@@ -104,7 +104,7 @@ def test_lists_and_what_hangs_on_them_are_read_again(tmp_path: Path) -> None:
     assert reread_job(tmp_path / "out", lambda _: None) == 0
     assert rows(tmp_path, f"SELECT body FROM artifact WHERE call = {call}") == [('["Is it new?"]',)]
     changed(tmp_path, "UPDATE call SET reply = ?, reply_hash = ? WHERE id = ?", *reply_of("no list"), call)
-    assert reread_job(tmp_path / "out", lambda _: None) == 0
+    assert reread_job(tmp_path / "out", lambda _: None) == 1
     assert count(tmp_path, "artifact") == 3
     assert judge_job(recipe(tmp_path, 4, judge, **QUIET), tmp_path / "out", say=lambda _: None) == 0
     assert count(tmp_path, "artifact") == 4

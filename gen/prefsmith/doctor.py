@@ -27,6 +27,7 @@ from prefsmith.backends.openai_compatible import OpenAICompatible
 from prefsmith.backends.targets import OPENAI
 from prefsmith.endpoints import Endpoint, listed
 from prefsmith.errors import CallFailed, MachineError, PrefsmithError, ProviderError, UsageError, did_you_mean
+from prefsmith.job import pools_of
 from prefsmith.judging.load import AskedModel, load_any
 from prefsmith.prices import PriceTable, cost_nanousd, dollars
 from prefsmith.recipe import Judge, Recipe
@@ -286,9 +287,10 @@ def _recipe(recipe: Recipe, wrong: bool, told: Callable[[UsageError], str]) -> I
         yield _ok("recipe", "embedded:smollm2 is fetched when a run first needs it; not looked at further")
         return
     try:
-        notes = resolve(recipe).notes
+        resolution = resolve(recipe)
+        pools_of(recipe, resolution)
     except PrefsmithError as error:
         yield _problem("recipe", type(error), told(error) if isinstance(error, UsageError) else str(error))
         return
-    yield from (_warning("recipe", note) for note in notes)
+    yield from (_warning("recipe", note) for note in resolution.notes)
     yield _ok("recipe", "every model, judge and grader of it can be used")

@@ -100,6 +100,13 @@ def last_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def kind_of(recipe: Recipe) -> str:
+    """What a folder of this recipe holds, in words."""
+    if recipe.contests is not None:
+        return "a benchmark of judges"
+    return "an evaluation" if recipe.pair.strategy == "arms" else "a run that makes pairs"
+
+
 def refuse_benchmark(path: Path, recipe: Recipe) -> None:
     """A benchmark of judges has no pairs to summarise, export or judge anew."""
     if recipe.contests is not None:
@@ -116,6 +123,12 @@ def refuse_evaluation(path: Path, recipe: Recipe) -> None:
             f"{path} is an evaluation's folder; `prefsmith eval {recipe.prompts.path} … --judge NAME -o {path}`, with "
             "the arms that it had, has its answers judged by others"
         )
+
+
+def refuse_pairless(path: Path, recipe: Recipe) -> None:
+    """An evaluation's pairs are of arms, and for no trainer."""
+    if recipe.pair.strategy == "arms":
+        raise UsageError(f"{path} holds an evaluation, which makes no pairs; export the run that its prompts train on")
 
 
 def refuse_other_run(path: Path, benchmark: Path | None = None) -> None:

@@ -15,7 +15,7 @@ import orjson
 
 from prefsmith.abilities import Pool, Say
 from prefsmith.errors import UsageError, at
-from prefsmith.folder import Folder
+from prefsmith.folder import Folder, kind_of
 from prefsmith.ledger.ids import digest
 from prefsmith.ledger.ingest import Selection, ingest, stored_stream
 from prefsmith.ledger.ledger import NAME, Ledger
@@ -57,6 +57,8 @@ def same_prompts(ledger: Ledger, recipe: Recipe, folder: Path, change: bool, say
         return
     with Folder(folder) as before:
         old = before.recipe
+    if kind_of(old) != kind_of(recipe):
+        raise UsageError(f"{folder} holds {kind_of(old)}, not {kind_of(recipe)}; choose another folder with -o")
     if old.prompts.path != recipe.prompts.path and not change:
         raise UsageError(
             f"{folder} was run on {old.prompts.path!r}, not {recipe.prompts.path!r}: choose another folder with -o, "
@@ -76,6 +78,10 @@ def _differences(old: Json, new: Json, place: str = "") -> list[str]:
 
 
 def _brief(value: Json) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        # Entries of `sample:` and `judge:` by the first thing that they say: a model, a judge, a panel.
+        first = [next(((k, v) for k, v in one.items() if v is not None), ("", "")) for one in value]
+        return f"[{', '.join(v if isinstance(v, str) else k for k, v in first)}]"
     text = orjson.dumps(value).decode()
     return text if len(text) <= 60 else text[:57] + "…"
 

@@ -20,6 +20,7 @@ from prefsmith.engine import Settings
 from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError, at
 from prefsmith.folder import Folder
 from prefsmith.handoff import export_into
+from prefsmith.held import purse_of, settle_held
 from prefsmith.intake import begun, check_columns, prompts_of, same_prompts, selected, tell_set_aside
 from prefsmith.judging.graders import Grader
 from prefsmith.judging.judge import LeafJudge
@@ -30,8 +31,8 @@ from prefsmith.ledger.ingest import Selection, Source, ingest
 from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.ledger.read import spread
 from prefsmith.outlook import OFFERED, outlook
-from prefsmith.prices import FREE, PriceTable, nanousd_of
-from prefsmith.purse import Billed, Purse, settle
+from prefsmith.prices import FREE, PriceTable
+from prefsmith.purse import Billed
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json, Prompt
 from prefsmith.reread import read_again
@@ -61,13 +62,13 @@ def run_job(
     resolution = resolve(recipe)
     for note in resolution.notes:
         say(note)
-    pools = _pools(recipe, resolution)
+    pools = pools_of(recipe, resolution)
     # Opened before the folder is made: a missing file leaves nothing behind.
     with prompts_of(recipe, folder, pools) as prompts, begun(folder) as ledger:
         same_prompts(ledger, recipe, folder, change, say)
         view = _view(recipe, bind(resolution, ledger), selected(ledger, recipe, prompts))
         tell_set_aside(ledger, view.selection, say)
-        _settle(ledger, recipe, billed, say)
+        settle_held(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, view, pools, on_progress, say)
 
 
@@ -81,14 +82,15 @@ def judge_job(
         same_prompts(ledger, recipe, folder, False, say)
         with Folder(folder) as before:
             kept, selection = before.view.plan, before.view.selection
-        pools = _pools(recipe, resolution)
+        pools = pools_of(recipe, resolution)
         plan = replace(bind(resolution, ledger), cells=kept.cells, samples=False)
-        _settle(ledger, recipe, billed, say)
+        settle_held(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, _view(recipe, plan, selection), pools, on_progress, say)
 
 
 def reread_job(folder: Path, say: Say = print) -> int:
-    """Read the stored replies of a folder's judges by today's reader, and write its files again. Asks nothing."""
+    """Read the stored replies of a folder's judges by today's reader, and export its pairs again. Asks nothing; returns
+    how many questions are owed anew."""
     with Ledger.create(folder) as ledger:
         told = read_again(ledger)
         ledger.learn({"reread": {"read_version": READ_VERSION, **told._asdict()}})
@@ -99,7 +101,7 @@ def reread_job(folder: Path, say: Say = print) -> int:
             say(f"the exported files are left as they were; `prefsmith judge {folder}` asks what is owed")
         for written in () if told.n_owed else export_into(ledger, folder, formats):
             say(f"{written.path}: {written.n_rows:,} rows")
-    return 0
+    return told.n_owed
 
 
 def plan_job(
@@ -110,7 +112,7 @@ def plan_job(
     run, unless `n_tried` says with how many prompts to try it: these are carried out as a session of the run's own
     folder, which the run goes on from, and `exit` is how that ended."""
     resolution = resolve(recipe, keyless=not n_tried)
-    pools = _pools(recipe, resolution)
+    pools = pools_of(recipe, resolution)
     with ExitStack() as stack:
         prompts = stack.enter_context(prompts_of(recipe, folder, pools))
         if not n_tried and not (folder / NAME).exists():
@@ -127,7 +129,7 @@ def plan_job(
         return {
             "notes": list(resolution.notes),
             **told,
-            **outlook(ledger, recipe, resolution, view, pools, trial, _purse(recipe, ledger)),
+            **outlook(ledger, recipe, resolution, view, pools, trial, purse_of(recipe, ledger)),
             "tried": n_tried,
             "exit": code,
         }
@@ -141,18 +143,18 @@ def bench_job(
     resolution = resolve(recipe, sampling=False)
     for note in resolution.notes:
         say(note)
-    pools = _pools(recipe, resolution)
+    pools = pools_of(recipe, resolution)
     with Ledger.create(folder) as ledger:
         same_prompts(ledger, recipe, folder, change, say)
         view = _contested(ledger, recipe, resolution, pairs)
-        _settle(ledger, recipe, billed, say)
+        settle_held(ledger, recipe, billed, say)
         return _carried_out(ledger, recipe, view, pools, on_progress, say)
 
 
 def estimate_job(recipe: Recipe, folder: Path, pairs: Pairs) -> Json:
     """What `bench_job` would still ask, counted by the function that will ask it."""
     resolution = resolve(recipe, sampling=False, keyless=True)
-    pools = _pools(recipe, resolution)
+    pools = pools_of(recipe, resolution)
     with ExitStack() as stack:
         if not (folder / NAME).exists():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="prefsmith-")))
@@ -188,7 +190,7 @@ def _carried_out(
     part = view if only is None else _part(ledger, view, only)
     before, graded = ledger.next_id["call"], ledger.counters().get("verdicts", 0)
     try:
-        code = asyncio.run(session(ledger, part, pools, settings, on_progress, say, _purse(recipe, ledger)))
+        code = asyncio.run(session(ledger, part, pools, settings, on_progress, say, purse_of(recipe, ledger)))
         if code == 0 and ledger.next_id["call"] == before:
             n_graded = ledger.counters().get("verdicts", 0) - graded
             say("nothing was asked: everything was here" + (f"; {n_graded:,} graded anew" if n_graded else ""))
@@ -210,7 +212,7 @@ def _part(ledger: Ledger, view: View, only: Selection) -> View:
     return View(only, view.plan, digest("view", [view.hash.hex(), of]))
 
 
-def _pools(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
+def pools_of(recipe: Recipe, resolution: Resolution) -> dict[str, Pool]:
     """Each model's endpoints and price. Raises UsageError for a budget in money and a model whose price is unknown."""
     with at("prices"):
         table = PriceTable.load(recipe.prices)
@@ -239,29 +241,6 @@ def _uses(resolution: Resolution, lane: str) -> list[Use]:
             asked += [(one.judge.lister, one.lists_by)] if one.judge.lister and one.lists_by else []
     judges = [judge for judge, by in asked if by.backend_key == lane and judge.chats]
     return sampled + [Use(f"judge {j.name!r}", j.sampling, j.needs_logprobs) for j in judges]
-
-
-def _purse(recipe: Recipe, ledger: Ledger) -> Purse | None:
-    budget = recipe.budget
-    if budget is None:
-        return None
-    if budget.usd is not None:
-        return Purse.of(ledger.db, "nanousd", nanousd_of(budget.usd))
-    return Purse.of(ledger.db, "tokens", budget.tokens or 0)
-
-
-def _settle(ledger: Ledger, recipe: Recipe, billed: Billed | None, say: Say) -> None:
-    if billed is None:
-        return
-    if recipe.budget is not None and (billed.unit == "nanousd") != (recipe.budget.usd is not None):
-        unit = "tokens" if recipe.budget.usd is None else "USD"
-        raise UsageError(f"--maybe-billed: got {billed}, but the budget is in {unit}; say it in {unit} too")
-    if held := settle(ledger, billed).n:
-        say(f"held as maybe billed: {Billed(billed.unit, held)}; {billed} from now on, as you say")
-    else:
-        none = "0usd" if billed.unit == "nanousd" else "0tok"
-        then = f"; {billed} from now on, as you say (--maybe-billed {none} takes that back)" if billed.n else ""
-        say(f"nothing is held as maybe billed in this folder{then}")
 
 
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:

@@ -24,22 +24,24 @@ def test_a_word_too_many_is_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["run", "--temps", "0.2;0.7"], "argument --temps: got '0.2;0.7', expected a number"),
-        (["run", "--n", "2.5"], "argument --n: got '2.5', expected a whole number"),
-        (["run", "--to", "trl,"], "argument --to: got 'trl,', expected names"),
-        (["run", "--endpoint", "host:8000"], "argument --endpoint: got 'host:8000', expected NAME=http://"),
-        (["run", "--show", "-1"], "argument --show: got '-1', expected 0 or more"),
-        (["run", "--budget", "5"], "argument --budget: got '5', expected a sum and its unit: 5usd, $5"),
-        (["run", "--budget", "1.5tok"], "argument --budget: got '1.5tok', expected a sum"),
-        (["run", "--budget", "1.2.3usd"], "argument --budget: got '1.2.3usd', expected a sum"),
-        (["rnu"], "invalid choice: 'rnu'"),
+        (["run", "--temps", "0.2;0.7"], "prefsmith: --temps: got '0.2;0.7', expected a number"),
+        (["run", "--n", "2.5"], "prefsmith: --n: got '2.5', expected a whole number"),
+        (["run", "--to", "trl,"], "prefsmith: --to: got 'trl,', expected names"),
+        (["run", "--endpoint", "host:8000"], "prefsmith: --endpoint: got 'host:8000', expected NAME=http://"),
+        (["run", "--show", "-1"], "prefsmith: --show: got '-1', expected 0 or more"),
+        (["run", "--budget", "5"], "prefsmith: --budget: got '5', expected a sum and its unit: 5usd, $5"),
+        (["run", "--budget", "1.5tok"], "prefsmith: --budget: got '1.5tok', expected a sum"),
+        (["run", "--budget", "1.2.3usd"], "prefsmith: --budget: got '1.2.3usd', expected a sum"),
+        (["rnu"], "prefsmith: COMMAND: invalid choice: 'rnu'"),
     ],
 )
 def test_a_malformed_flag_ends_with_2_and_says_what_was_expected(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 2
-    assert told in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(told)
+    assert said.count("\n") == 1 and "--help` says what goes where" in said
 
 
 def test_no_word_at_all_prints_the_help_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,6 +257,9 @@ def test_arms_that_cannot_be_told_apart_are_refused(tmp_path: Path, capsys: pyte
     assert "--judge: judge.0: eval compares by a pairwise judge; 'rubric-help' is a rubric" in refused(
         capsys, *TINY, "--arm", "b=scripted:x", "--judge", "rubric-help"
     )
+    assert "--judge: no grader or judge is called 'exat'; did you mean 'exact'?" in refused(
+        capsys, *TINY, "--arm", "b=scripted:x", "--judge", "exat"
+    )
     assert "eval compares by one pairwise judge; got pairwise-help, pairwise-short" in refused(
         capsys, *TINY, "--arm", "b=scripted:x", "--judge", "pairwise-help", "--judge", "pairwise-short"
     )

@@ -43,6 +43,7 @@ def benched(
 
 def estimated(recipe: Recipe, folder: Path) -> Json:
     """What `benched` would still ask and what that takes at most. Asks nothing and makes no folder."""
+    refuse_other_run(folder)
     return estimate_job(recipe, folder, pairs_of(recipe))
 
 

@@ -75,15 +75,13 @@ def doctor(args: Namespace) -> int:
 
 def judge(args: Namespace) -> int:
     folder = _run_folder(args.run)
-    from prefsmith.cli.flags import only_reread, rejudged
+    if args.reread:
+        return _reread(args, folder)
+    from prefsmith.cli.flags import rejudged
     from prefsmith.cli.progress import ProgressLine
     from prefsmith.folder import last_recipe, refuse_evaluation
-    from prefsmith.job import judge_job, reread_job
+    from prefsmith.job import judge_job
 
-    if args.reread:
-        only_reread(args)
-        with ProgressLine(sys.stderr) as line:
-            return _finish(args, folder, reread_job(folder, say=line.say))
     last = last_recipe(folder)
     refuse_evaluation(folder, last)
     recipe, origins, notes = rejudged(args, last)
@@ -92,6 +90,28 @@ def judge(args: Namespace) -> int:
             line.say(note)
         code = judge_job(recipe, folder, **_carried(args, line))
     return _finish(args, folder, code)
+
+
+def _reread(args: Namespace, folder: Path) -> int:
+    """What is told of a folder's verdicts is told anew, by whoever told it before."""
+    from prefsmith.cli.flags import only_reread
+    from prefsmith.cli.progress import ProgressLine
+    from prefsmith.evaluation.job import write_report
+    from prefsmith.folder import Folder
+    from prefsmith.job import reread_job
+
+    only_reread(args)
+    with ProgressLine(sys.stderr) as line:
+        n_owed = reread_job(folder, say=line.say)
+        with Folder(folder) as run:
+            recipe = run.recipe
+        if recipe.contests is not None:
+            again = f"prefsmith bench judge {recipe.prompts.path} … -o {folder}"
+            line.say(f"the report is as it was; `{again}`, with the judges that it names, writes it anew")
+            return 0
+        if recipe.pair.strategy == "arms" and not n_owed:
+            write_report(folder)
+    return _finish(args, folder, 0)
 
 
 def eval(args: Namespace) -> int:
@@ -125,10 +145,13 @@ def _print_evaluation(args: Namespace, folder: Path) -> None:
 def export(args: Namespace) -> int:
     folders = [_run_folder(name) for name in args.runs]
     from prefsmith.cli.flags import formats_of, pairing_of
-    from prefsmith.folder import last_recipe
+    from prefsmith.folder import last_recipe, refuse_pairless
     from prefsmith.handoff import export_job
 
-    last = last_recipe(folders[0])
+    recipes = [last_recipe(folder) for folder in folders]
+    for folder, recipe in zip(folders, recipes, strict=True):
+        refuse_pairless(folder, recipe)
+    last = recipes[0]
     written = export_job(folders, formats_of(args, last), pairing_of(args, last), Path(args.out) if args.out else None)
     if args.json:
         emit_json([{**asdict(one), "path": str(one.path)} for one in written])

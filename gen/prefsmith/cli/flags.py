@@ -109,6 +109,9 @@ def evaluation_of(args: Namespace) -> Given:
 def _arm_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
     """A judge that asks a model compares arms, which the recipe calls `confirm`."""
     given = sorted(args.judge or (), key=_is_grader, reverse=True)
+    for name in given:
+        if not _is_grader(name) and not name.endswith(".toml") and name not in known_judges():
+            raise UsageError(f"--judge: no grader or judge is called {name!r}; {did_you_mean(name, _markers())}")
     rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in given]
     rows = rows or [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
     asking = [row for row in rows if row.get("confirm")]
@@ -313,6 +316,13 @@ def _no_marker(draft: Draft) -> str:
         f"{draft.name}: nobody marks the answers; give --judge NAME: a grader ({', '.join(GRADERS)}, "
         f"FILE.py:FUNCTION), or with --judge-model a pairwise judge ({', '.join(pairwise_names())})"
     )
+
+
+def _markers() -> list[str]:
+    """Who can mark an evaluation's answers."""
+    from prefsmith.judging.load import pairwise_names
+
+    return [*GRADERS, *pairwise_names()]
 
 
 def known_judges() -> list[str]:

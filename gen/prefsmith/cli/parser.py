@@ -9,6 +9,7 @@ import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from prefsmith.cli import commands, values
 from prefsmith.errors import UsageError, did_you_mean
@@ -33,7 +34,7 @@ _WORDS = {
 _PROMPTS = ("limit", "prompt", "reference", "category", "id", "tools", "system_column", "columns", "format", "split")
 _IDLE = {
     "plan": {"to", "show"},
-    "doctor": {*_PROMPTS, "strategy", "min_margin", "min_chosen", "to", "budget", "probe", "grace", "show", "quiet"}
+    "doctor": {*_PROMPTS, "strategy", "min_margin", "min_chosen", "to", "probe", "grace", "show", "quiet"}
     | {"seed", "change"},
 }
 """Flags of `run` that another command takes, so that the words of a run do for it, and that change nothing there."""
@@ -56,7 +57,7 @@ def parse(words: Sequence[str]) -> Namespace:
 
 
 def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    parser = ArgumentParser(
+    parser = _Parser(
         "prefsmith",
         description="Synthetic preference data: sample, judge, pair, hand chosen and rejected to a trainer.",
         epilog=_EPILOG,
@@ -301,6 +302,13 @@ def _add_bench(parser: ArgumentParser) -> None:
     add("--no-probe", dest="probe", action="store_false", default=None, help="do not ask models what they can do")
     add("--json", action="store_true", help="the report as JSON on standard output")
     add("--quiet", action="store_true", help="no progress")
+
+
+class _Parser(ArgumentParser):
+    """What is wrong with a flag is said as every other mistake is; `--help` has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message.removeprefix('argument ')}; `{self.prog} --help` says what goes where")
 
 
 class _Version(Action):

@@ -1,0 +1,111 @@
+"""A folder holds a run, an evaluation or a benchmark, and is used as nothing else."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+
+from prefsmith.cli import main
+from prefsmith.intake import _differences
+from prefsmith.ledger.ids import text_hash
+
+
+def prompts(folder: Path) -> str:
+    path = folder / "p.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"Say {i}."}) + "\n" for i in range(12)))
+    return str(path)
+
+
+def evaluated(folder: Path) -> Path:
+    out = folder / "eval"
+    arms = ("--arm", "a=scripted:a", "--arm", "b=scripted:b")
+    judge = ("--judge", "pairwise-help", "--judge-model", "scripted:j")
+    assert main(["eval", prompts(folder), *arms, *judge, "-o", str(out), "--quiet"]) == 0
+    return out
+
+
+def benched(folder: Path) -> tuple[Path, Path]:
+    file, out = folder / "pairs.jsonl", folder / "bench"
+    row = {"id": "p1", "prompt": "Say 1.", "a": "one quality=8", "b": "two quality=2", "label": "A"}
+    file.write_text(json.dumps(row) + "\n")
+    judge = ("--judge", "pairwise-help", "--judge-model", "scripted:j")
+    assert main(["bench", "judge", str(file), *judge, "-o", str(out), "--quiet"]) == 0
+    return file, out
+
+
+def ran(folder: Path) -> Path:
+    out = folder / "run"
+    words = ("--gen", "scripted:a", "--n", "2", "--judge", "contains", "--set", "judge.0.text=bread")
+    assert main(["run", prompts(folder), *words, "-o", str(out), "--quiet"]) == 0
+    return out
+
+
+def replies_become(out: Path, text: str) -> None:
+    """Every stored reply of a judge says this, as if it always had."""
+    kept = orjson.dumps(
+        {"finish_reason": "stop", "message": {"content": text, "role": "assistant"}}, option=orjson.OPT_SORT_KEYS
+    )
+    with closing(sqlite3.connect(out / "ledger.db")) as db, db:
+        db.execute("UPDATE call SET reply = ?, reply_hash = ? WHERE judge NOTNULL", (kept.decode(), text_hash(kept)))
+
+
+def test_an_evaluation_that_is_read_again_is_told_again(tmp_path: Path) -> None:
+    out = evaluated(tmp_path)
+    before = json.loads((out / "eval/report.json").read_text())
+    # Whoever stands first wins: in both orders that is no verdict.
+    replies_become(out, "VERDICT: A")
+    assert main(["judge", str(out), "--reread", "--quiet"]) == 0
+    after = json.loads((out / "eval/report.json").read_text())
+    assert before["temperatures"][0]["duels"] != after["temperatures"][0]["duels"]
+    assert main(["verify", str(out)]) == 0
+
+
+def test_a_benchmark_that_is_read_again_says_who_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = benched(tmp_path)
+    replies_become(out, "VERDICT: B")
+    assert main(["judge", str(out), "--reread"]) == 0
+    assert f"`prefsmith bench judge {file} … -o {out}`" in capsys.readouterr().err
+    judge = ("--judge", "pairwise-help", "--judge-model", "scripted:j")
+    assert main(["bench", "judge", str(file), *judge, "-o", str(out), "--json"]) == 0
+    told = capsys.readouterr()
+    assert "nothing was asked" in told.err
+    assert json.loads(told.out)["judges"][0]["shares"]["consistency"]["value"] == 0
+
+
+def test_an_evaluation_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = ran(tmp_path), evaluated(tmp_path)
+    for words in ([str(out)], [str(run), str(out), "-o", str(tmp_path / "both")]):
+        assert main(["export", *words]) == 2
+        assert f"{out} holds an evaluation, which makes no pairs" in capsys.readouterr().err
+    assert not (out / "export").exists() and not (tmp_path / "both").exists()
+
+
+def test_a_folder_goes_on_only_as_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, evaluation, (file, bench) = ran(tmp_path), evaluated(tmp_path), benched(tmp_path)
+    sampled = ("--gen", "scripted:a", "--n", "2", "--judge", "number")
+    arms = ("--arm", "a=scripted:a", "--arm", "b=scripted:b", "--judge", "number")
+    judge = ("--judge", "pairwise-help", "--judge-model", "scripted:j")
+    for words, held, wanted in (
+        (["run", prompts(tmp_path), *sampled, "-o", str(evaluation)], "an evaluation", "a run that makes pairs"),
+        (["run", str(file), *sampled, "-o", str(bench)], "a benchmark of judges", "a run that makes pairs"),
+        (["eval", prompts(tmp_path), *arms, "-o", str(run)], "a run that makes pairs", "an evaluation"),
+    ):
+        assert main([*words, "--quiet"]) == 2
+        assert f"holds {held}, not {wanted}; choose another folder with -o" in capsys.readouterr().err
+    for words in ([], ["--estimate"]):
+        assert main(["bench", "judge", str(file), *judge, "-o", str(run), *words]) == 2
+        assert "no benchmark of judges; choose another folder" in capsys.readouterr().err
+
+
+def test_a_change_of_judges_is_told_by_their_names() -> None:
+    old = {"judge": [{"use": "number", "confirm": None}], "sample": [{"model": "a:x", "n": 1}]}
+    new = {
+        "judge": [{"use": None, "panel": [{"use": "a"}, {"use": "b"}]}, {"use": None, "confirm": "pairwise-help"}],
+        "sample": [{"model": "a:x", "n": 2}],
+    }
+    assert _differences(old, new) == ["judge [number] -> [panel, pairwise-help]", "sample.0.n 1 -> 2"]
