@@ -1,4 +1,4 @@
-"""Two models of one server: each takes room from the other, and gives it back when it rests."""
+"""Two models of one server share what it holds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 
 from prefsmith.backends.scripted import Scripted
 from prefsmith.endpoints import Script
+from prefsmith.errors import CallFailed
 from prefsmith.lanes import Lane, acquaint
 from prefsmith.limits import Outcome
+from prefsmith.reasons import Reason
 from prefsmith.records import Capabilities
+
+REFUSED = CallFailed(Reason.RATE_LIMITED, "429", http_status=429, retry_after_s=60.0)
 
 
 def lane(endpoint: str) -> Lane[str]:
@@ -16,25 +20,46 @@ def lane(endpoint: str) -> Lane[str]:
     return Lane([(Scripted(target="e", endpoint=endpoint, script=Script(), capabilities=can), 1.0)])
 
 
-def rests(of: Lane[str]) -> bool:
-    """Whether this lane was told that the others rest."""
-    return of.lines[0].limiter._concurrency.freed_at is not None
-
-
-def test_a_lane_without_work_gives_its_room_to_others_of_its_server_until_it_has_some_again() -> None:
+def test_a_refusal_to_one_model_is_the_limit_of_all_models_of_its_server_and_what_is_back_wakes_them() -> None:
     async def test() -> None:
         sampling, judging, elsewhere = lane("e/0"), lane("e/0"), lane("f/0")
         acquaint([sampling, judging, elsewhere])
-        for job in ("a", "b"):
+        for job in "abcd":
+            sampling.push(0, 0, job, job.encode())
+        first, second, third, refused = (sampling.take_now() for _ in range(4))
+        assert first and second and third and refused
+        sampling.back(refused, Outcome.LIMITED, error=REFUSED)
+        assert [it.lines[0].limiter.limit for it in (sampling, judging, elsewhere)] == [3, 3, 4]
+        for job in "xyz":
+            judging.push(1, 0, job, job.encode())
+        assert judging.take_now() is not None, "one beyond, to see whether the limit is its own too"
+        waiting = asyncio.create_task(judging.take())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        for taken in (first, second):
+            sampling.back(taken, Outcome.OK)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waiting.done()
+
+    asyncio.run(test())
+
+
+def test_the_last_free_place_is_left_to_who_has_fewer_in_flight() -> None:
+    async def test() -> None:
+        sampling, judging = lane("e/0"), lane("e/0")
+        acquaint([sampling, judging])
+        room = sampling.lines[0].limiter._room
+        assert room is not None
+        room.held.limit = 3
+        for job in "abc":
             sampling.push(0, 0, job, job.encode())
         first, second = sampling.take_now(), sampling.take_now()
-        assert first is not None and second is not None
+        assert first and second
+        judging.push(1, 0, "x", b"x")
+        assert sampling.take_now() is None
+        assert judging.take_now() is not None
         sampling.back(first, Outcome.OK)
-        assert not rests(judging), "one is still in flight"
-        sampling.back(second, Outcome.OK)
-        assert rests(judging) and not rests(elsewhere) and not rests(sampling)
-        sampling.push(0, 0, "c", b"c")
-        assert sampling.take_now() is not None
-        assert not rests(judging)
+        assert sampling.take_now() is not None, "nobody else wants it"
 
     asyncio.run(test())

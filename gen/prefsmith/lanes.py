@@ -17,7 +17,7 @@ from math import log
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from prefsmith.errors import CallFailed
-from prefsmith.limits import Outcome, Ticket
+from prefsmith.limits import Outcome, Room, Ticket
 from prefsmith.lines import Line
 from prefsmith.prices import FREE, Price
 from prefsmith.reasons import Reason
@@ -45,12 +45,17 @@ class Taken(NamedTuple, Generic[Job]):
 
 
 def acquaint(lanes: Iterable[Lane[Any]]) -> None:
-    """Tell lines that share a server of each other: one that was kept small by another may grow when that one rests."""
-    every = [line for lane in lanes for line in lane.lines]
-    for line in every:
-        line.beside = [
-            other.limiter for other in every if other is not line and other.backend.endpoint == line.backend.endpoint
-        ]
+    """Let the lines of one server share its room: what one leaves is another's at once."""
+    of_server: dict[str, list[Line[Any]]] = {}
+    for lane in lanes:
+        for line in lane.lines:
+            of_server.setdefault(line.backend.endpoint, []).append(line)
+    for lines in of_server.values():
+        if len(lines) > 1:
+            room = Room(asyncio.get_running_loop().time(), sum(line.limiter.most for line in lines))
+            for i, line in enumerate(lines):
+                line.limiter.share(room, str(i))
+                line.beside = [other for other in lines if other is not line]
 
 
 class Lane(Generic[Job]):
@@ -130,8 +135,6 @@ class Lane(Generic[Job]):
             if line.clear(now, n_tokens) and (self.may_spend is None or self.may_spend(job)):
                 heapq.heappop(line.heap)
                 self.n_in_flight += 1
-                if line.beside and not line.limiter.n_in_flight:
-                    line.tell_others(None)
                 taken = Taken(job, line, line.sent(now, n_tokens))
                 if self._idle:
                     self._wake_for(1)
@@ -154,8 +157,8 @@ class Lane(Generic[Job]):
         turned = line.limiter.back(
             now, taken.ticket, outcome, n_tokens=n_tokens, quota=quota, retry_after_s=retry_after_s
         )
-        if line.beside and not line.heap and not line.limiter.n_in_flight:
-            line.tell_others(now)
+        if line.beside:
+            line.wake_others()
         if outcome is _OK:
             self.proven = self._answered = True
             self._n_refused = line.n_failed = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prefsmith.errors import CallFailed
 from prefsmith.limits import Limiter, Pacer, Ticket
@@ -28,8 +28,8 @@ class Line(Generic[Job]):
         self.limiter = Limiter(
             concurrency=can.concurrency, rpm=can.rpm, tpm=can.tpm, now=now, alone=True, gentle=can.remote
         )
-        self.beside: list[Limiter] = []
-        """Of lines to the same server for other models, whose requests take room from this one's."""
+        self.beside: list[Line[Any]] = []
+        """To the same server for other models, which share its room."""
         self.heap: list[tuple[int, int, int, Job]] = []
         self.stopped: CallFailed | None = None
         self.last_error: CallFailed | None = None
@@ -49,9 +49,11 @@ class Line(Generic[Job]):
     def up(self) -> bool:
         return self.stopped is None and not self.limiter.down
 
-    def tell_others(self, rests_since: float | None) -> None:
-        for limiter in self.beside:
-            limiter.others_rest(rests_since)
+    def wake_others(self) -> None:
+        """What is back here has made room for them too."""
+        for line in self.beside:
+            if line.heap:
+                line._wake()
 
     def clear(self, now: float, n_tokens: float) -> bool:
         """One request of about so many tokens may be sent now."""
@@ -61,11 +63,25 @@ class Line(Generic[Job]):
             self._permit = False
             self._later(wait_s)
             return False
+        if self.beside and self._leaves_last_place(now):
+            return False
         if self.limiter.rpm is None or self._permit:
             return True
         self.retune()
         self._wanted.set()
         return False
+
+    def _leaves_last_place(self, now: float) -> bool:
+        """To who has fewer in flight, or what is begun would wait until nothing is left to begin. Nothing hangs by it:
+        what this line has in flight will be back, and ask again."""
+        mine = self.limiter
+        return mine.at_last_place and any(
+            line.heap
+            and line.stopped is None
+            and line.limiter.n_in_flight < mine.n_in_flight
+            and line.limiter.wait_s(now, 0.0) == 0
+            for line in self.beside
+        )
 
     def sent(self, now: float, n_tokens: float) -> Ticket:
         self._permit = False

@@ -11,8 +11,8 @@ from prefsmith.limits.concurrency import Concurrency
 class Served:
     """A server of equal answers: each look, one second apart, fills the limit and then gets everything back."""
 
-    def __init__(self, most: int, holds: int) -> None:
-        self.it, self.holds, self.now = Concurrency(0.0, most), holds, 0.0
+    def __init__(self, most: int, holds: int, asked_s: float | None = None) -> None:
+        self.it, self.holds, self.asked_s, self.now = Concurrency(0.0, most), holds, asked_s, 0.0
         self.n_refused = 0
         self.refused_at: list[float] = []
 
@@ -23,7 +23,7 @@ class Served:
             numbers.append(self.it.sent())
         accepted = [numbers.popleft() for _ in range(min(self.holds, len(numbers)))]
         for number in numbers:
-            if self.it.refused(self.now, number):
+            if self.it.refused(self.now, number, asked_s=self.asked_s):
                 self.refused_at.append(self.now)
             self.n_refused += 1
         for number in accepted:
@@ -68,6 +68,13 @@ def test_tries_beyond_a_refused_ceiling_become_ever_rarer() -> None:
     assert max(gaps) <= 301
     assert it.n_refused - 48 == len(gaps)
     assert it.it.limit in (16, 17)
+
+
+def test_a_server_that_asks_to_wait_for_long_is_tried_the_more_rarely() -> None:
+    it = Served(64, holds=16, asked_s=3.0)
+    for _ in range(300):
+        it.round()
+    assert [round(b - a) for a, b in pairwise(it.refused_at)] == [60, 121]
 
 
 def test_room_that_was_found_is_grown_into_at_once() -> None:

@@ -36,36 +36,15 @@ def test_a_hidden_limit_of_16_is_found_and_nine_tenths_of_it_used(
     assert client.sent_while_asked_to_wait() == 0
 
 
-def test_who_was_kept_small_by_another_model_of_the_server_takes_its_room_when_that_one_rests(
-    in_virtual_time: Run,
-) -> None:
-    """Both found out what the other left of the server's 16; then one has no work any more."""
-    server = Holds(16)
-    first = Client(server, limiter(), [Job() for _ in range(700)], 90)
-    second = Client(server, limiter(), many(), 90)
-
-    async def both() -> None:
-        async def tell() -> None:
-            for _ in range(900):
-                await asyncio.sleep(0.1)
-                if len(first.done) == 700:
-                    second.limiter.others_rest(T0 + second.now())
-                    break
-
-        await asyncio.gather(first.run(), second.run(), tell())
-
-    in_virtual_time(both())
-    end = max(t for t, _ in first.done)
-    assert 20 < end < 75 and first.n_lost == second.n_lost == 0
-    before = second.per_s(end - 10, end)
-    assert second.per_s(end + 8, end + 13) > max(1.3 * before, 24), "16 in flight, half a second each, are 30 a second"
-
-
 def test_refusals_at_random_hold_nobody_else_up(in_virtual_time: Run) -> None:
-    client = Client(Moody(), limiter(), many(), 60)
-    in_virtual_time(client.run())
-    assert client.per_s(20, 60) >= 0.95 * 64 / 0.525
-    assert client.limiter.n_429 > 100 and client.limiter.limit == 64
+    n_episodes = 0
+    for seed in range(3, 7):
+        client = Client(Moody(seed), limiter(), many(), 100)
+        in_virtual_time(client.run())
+        assert client.per_s(20, 100) >= 0.95 * 64 / 0.525
+        assert client.limiter.n_429 > 500 and client.limiter.limit == 64
+        n_episodes += client.limiter.n_episodes
+    assert n_episodes <= 1, "a cluster of them is chance too; only the very first are believed sooner"
 
 
 def test_room_that_a_server_gets_later_is_found_and_used(in_virtual_time: Run) -> None:

@@ -208,8 +208,8 @@ class Client:
 class Moody:
     """Refuses one in twenty whatever the load, as some proxies do."""
 
-    def __init__(self) -> None:
-        self._draws = random.Random(3)
+    def __init__(self, seed: int) -> None:
+        self._draws = random.Random(seed)
 
     def admit(self, now: float, job: Job) -> Said:
         return Said(Outcome.LIMITED, None) if self._draws.random() < 0.05 else Said(Outcome.OK)

@@ -5,5 +5,6 @@ from prefsmith.limits.budget import Budget, Standing
 from prefsmith.limits.estimate import TokenEstimate
 from prefsmith.limits.limiter import Limiter, Outcome, Ticket
 from prefsmith.limits.pacer import Pacer
+from prefsmith.limits.room import Room
 
-__all__ = ["Budget", "Limiter", "Outcome", "Pacer", "Standing", "Ticket", "TokenEstimate"]
+__all__ = ["Budget", "Limiter", "Outcome", "Pacer", "Room", "Standing", "Ticket", "TokenEstimate"]

@@ -36,7 +36,8 @@ class Block:
         """The longest Retry-After that was more than `LONGEST_ASKED_S`."""
         self._from = now if gentle else -inf
 
-    def wait_s(self, now: float, held: Concurrency) -> float:
+    def wait_s(self, now: float, held: Concurrency, room: Concurrency) -> float:
+        """`held`: what this model has in flight; `room`: where its limit was found, the same or what it shares."""
         if now < self.until:
             return self.until - now
         if now - self._from >= RAMP_S and not held.storm:
@@ -46,7 +47,7 @@ class Block:
             # 1, 2, 4, … out after 0, 1, 2, … seconds: refusals are quick, and answers may take minutes.
             next_s = ceil(log2(held.n_out + 1)) * RAMP_S
         else:
-            next_s = held.n_out / held.limit * (KNOWN_RAMP_S if held.fell_back else RAMP_S)
+            next_s = held.n_out / room.limit * (KNOWN_RAMP_S if room.fell_back else RAMP_S)
         return max(0.0, next_s - (now - self._from))
 
     def refused(self, now: float, retry_after_s: float | None, first: bool) -> None:

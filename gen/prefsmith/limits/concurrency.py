@@ -12,14 +12,12 @@ from __future__ import annotations
 from typing import Final
 
 FIRST_PATIENCE_S: Final = 10.0
-"""Before a try beyond a refused ceiling; doubled by each that fails, which costs about a second of the server's time
-(its Retry-After, then the refill): 10, 20, 40, … s lose 4 % of the first two minutes and less than 1 % from then on."""
+"""Before a try beyond a refused ceiling; doubled by each that fails."""
+PATIENCE_OF_ASKED: Final = 20.0
+"""Or so many times what the refusal asked to wait, when that is longer: the wait and the refill are what a try that
+fails costs. For 1 s the tries are after 20, 40, 80, … s and lose 3 % of the first two minutes, 1 % from then on."""
 LONGEST_PATIENCE_S: Final = 300.0
 """A server that was given more room is found out within five minutes of work at the limit."""
-
-
-SETTLED_S: Final = 1.0
-"""Between two calls of theirs others rest for a moment: only a longer rest gives room."""
 
 
 class Concurrency:
@@ -33,10 +31,7 @@ class Concurrency:
         """In flight, and sent since the last episode began."""
         self.fell_back = False
         """The last episode took back no more than a try: the limit was held before."""
-        self.freed_at: float | None = None
-        """When others who ask the same server came to rest: what they had in flight may be had now. None while they
-        ask."""
-        self._patience_s = FIRST_PATIENCE_S
+        self._first_patience_s = self._patience_s = FIRST_PATIENCE_S
         self._since = now
         self._n_sent = 0
         self._episode = self._episode_before = 0
@@ -89,8 +84,9 @@ class Concurrency:
                 self._grow(now)
         return fresh
 
-    def refused(self, now: float, number: int, *, cut: bool = True) -> bool:
-        """Whether a new episode begins. `cut=False`: the refusal is known to be about a rate."""
+    def refused(self, now: float, number: int, *, cut: bool = True, asked_s: float | None = None) -> bool:
+        """Whether a new episode begins. `cut=False`: the refusal is known to be about a rate; `asked_s`: how long the
+        server asked to wait."""
         new = number >= self._episode
         self.failed(number)
         if new:
@@ -100,6 +96,7 @@ class Concurrency:
         self._n_accepted -= 1
         self._held -= 1
         if cut:
+            self._be_patient(asked_s or 0.0)
             self._cut(now, new)
         return new
 
@@ -109,6 +106,10 @@ class Concurrency:
         self._held = self.n_in_flight + 1
         self.n_out = 0
         self.fell_back = False
+
+    def _be_patient(self, asked_s: float) -> None:
+        self._first_patience_s = min(LONGEST_PATIENCE_S, max(FIRST_PATIENCE_S, PATIENCE_OF_ASKED * asked_s))
+        self._patience_s = max(self._patience_s, self._first_patience_s)
 
     def _cut(self, now: float, new: bool) -> None:
         if self.storm:
@@ -142,17 +143,13 @@ class Concurrency:
         if saturated and trying:
             self.ceiling = self.limit
             if self._n_step > 1:  # a single step more may have been luck
-                self._patience_s = FIRST_PATIENCE_S
-        due = now - self._since >= self._patience_s or self._freed(now)
+                self._patience_s = self._first_patience_s
+        due = now - self._since >= self._patience_s
         if saturated and self.limit < self.most and (trying or due):
             self._n_step = 2 * self._n_step if trying else 1
             self.limit = min(self.most, self.limit + self._n_step)
             self._since = now
         self._look_again()
-
-    def _freed(self, now: float) -> bool:
-        """Since the last try, and for good: a second try would learn nothing that this one did not."""
-        return self.freed_at is not None and self.freed_at > self._since and now - self.freed_at >= SETTLED_S
 
     def _look_again(self) -> None:
         self._look, self._n_clean, self._peak = self._n_sent, 0, self.n_in_flight
