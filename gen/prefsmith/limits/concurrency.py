@@ -96,7 +96,8 @@ class Concurrency:
         self._n_accepted -= 1
         self._held -= 1
         if cut:
-            self._be_patient(asked_s or 0.0)
+            if not self.storm:
+                self._be_patient(asked_s or 0.0)
             self._cut(now, new)
         return new
 

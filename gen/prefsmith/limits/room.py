@@ -72,9 +72,9 @@ class Room:
     def refused(self, now: float, number: int, name: str, *, cut: bool, asked_s: float | None) -> None:
         held = self.held
         known, trying, beyond = held.ceiling < held.most, held.limit > held.ceiling, bool(self._beyond)
-        self._beyond.pop(number, None)
+        itself = self._beyond.pop(number, 0) > 0  # what was refused beyond the limit says nothing against the limit
         self._tried = self._tried or beyond
-        new = held.refused(now, number, cut=cut and not beyond, asked_s=asked_s)
+        new = held.refused(now, number, cut=cut and not itself, asked_s=asked_s)
         if not new or not cut or beyond or held.storm:
             return
         self._refused = name
