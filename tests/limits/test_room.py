@@ -58,11 +58,11 @@ def test_a_server_that_counts_each_model_by_itself_is_found_out(in_virtual_time:
         assert server.in_flight(10, end, VERDICT) >= 0.9 * 16
 
 
-def test_a_model_that_is_refused_everything_for_a_while_holds_the_other_up_no_longer(in_virtual_time: Run) -> None:
+def test_both_models_are_at_work_again_soon_after_one_was_refused_everything_for_a_while(in_virtual_time: Run) -> None:
     server = Server(most=64, ill=(10, 30))
     work(in_virtual_time, server, 2000, tied=1.0)
     assert server.in_flight(0, 10) > 0.85 * 64
-    assert server.in_flight(35, 45) > 0.85 * 64
+    assert server.in_flight(35, 45) > 0.6 * 64
 
 
 def test_nothing_is_shared_where_nothing_was_refused(in_virtual_time: Run) -> None:

@@ -28,10 +28,10 @@ LONGEST_MINUTE_S: Final = 65.0
 N_STRAY: Final = 10.0
 STRAY_SHARE: Final = 0.12
 """A refusal without a word on when to come back says nothing about the load as long as refusals are few: proxies and
-busy schedulers refuse at random. It costs that request a moment and nobody else. Few: each counts one, every result
-takes the share back, and the sum stays below `N_STRAY` (a cumulative sum, Page 1954). So 12 in a row are a storm, and
-of 100 runs of 10,000 requests, of which 5 % are refused at random, 1 takes that for one (57 where more than 12 of the
-last hundred are too many)."""
+busy schedulers refuse at random. It costs that request a moment and nobody else. Few: each counts one, every request
+sent takes the share back, and the sum stays below `N_STRAY` (a cumulative sum, Page 1954). So 12 in a row are a storm,
+and of 100 runs of 10,000 requests, of which 5 % are refused at random, 1 takes that for one (57 where more than 12 of
+the last hundred are too many)."""
 N_FIRST: Final = 2.0
 """Few enough, and the third in a row is believed, of a server that has not answered yet."""
 
@@ -87,7 +87,7 @@ class Limiter:
         """The share of `rpm` to use: less than 1 while the server refuses even what it should allow."""
         self._told = False
         self._n_refused = N_STRAY - N_FIRST
-        """Less what other results have taken back."""
+        """Less what was taken back: by what is sent, as refusals are back long before answers are."""
         self._paced_at = -inf
         self._learnt_at = now
         self.n_ok = self.n_429 = self.n_503 = self.n_failed = self.n_episodes = 0
@@ -110,6 +110,8 @@ class Limiter:
     def sent(self, now: float, n_tokens: float) -> Ticket:
         if self._bucket is not None:
             self._bucket.take(now, n_tokens)
+        if self._n_refused > 0.0:
+            self._n_refused -= STRAY_SHARE
         breaker, room = self._breaker, self._room
         epoch = breaker.sent() if breaker.down else breaker.epoch
         return Ticket(n_tokens, self._concurrency.sent(), epoch, -1 if room is None else room.sent())
@@ -131,8 +133,6 @@ class Limiter:
         breaker, held, room = self._breaker, self._concurrency, self._room
         was_down, was_storm = breaker.down, not self._block.free and held.storm
         breaker.back(now, outcome is not _FAILED, ticket.epoch)
-        if self._n_refused > 0.0:
-            self._n_refused -= STRAY_SHARE
         if outcome is _OK or outcome is Outcome.REFUSED:
             self.n_ok += 1
             if held.answered(now, ticket.number):
