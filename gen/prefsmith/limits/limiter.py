@@ -15,6 +15,7 @@ from prefsmith.limits.breaker import Breaker
 from prefsmith.limits.bucket import Bucket
 from prefsmith.limits.concurrency import Concurrency
 from prefsmith.limits.room import Room
+from prefsmith.limits.strays import Strays
 from prefsmith.records import Quota
 
 LEAST_WAIT_S: Final = 0.001
@@ -24,16 +25,6 @@ BURST_S: Final = 1.0
 """The bucket holds what a second brings: together at most 98.7 % of what a sliding minute allows."""
 LONGEST_MINUTE_S: Final = 65.0
 """A quota that takes longer than this to be whole again is no minute's (Groq tells requests of a day)."""
-
-N_STRAY: Final = 10.0
-STRAY_SHARE: Final = 0.12
-"""A refusal without a word on when to come back says nothing about the load as long as refusals are few: proxies and
-busy schedulers refuse at random. It costs that request a moment and nobody else. Few: each counts one, every request
-sent takes the share back, and the sum stays below `N_STRAY` (a cumulative sum, Page 1954). So 12 in a row are a storm,
-and of 100 runs of 10,000 requests, of which 5 % are refused at random, 1 takes that for one (57 where more than 12 of
-the last hundred are too many)."""
-N_FIRST: Final = 2.0
-"""Few enough, and the third in a row is believed, of a server that has not answered yet."""
 
 AGAIN_S: Final = 30.0
 SLOWER: Final = 0.97
@@ -86,8 +77,7 @@ class Limiter:
         self.pace = 1.0
         """The share of `rpm` to use: less than 1 while the server refuses even what it should allow."""
         self._told = False
-        self._n_refused = N_STRAY - N_FIRST
-        """Less what was taken back: by what is sent, as refusals are back long before answers are."""
+        self._strays = Strays()
         self._paced_at = -inf
         self._learnt_at = now
         self.n_ok = self.n_429 = self.n_503 = self.n_failed = self.n_episodes = 0
@@ -110,8 +100,7 @@ class Limiter:
     def sent(self, now: float, n_tokens: float) -> Ticket:
         if self._bucket is not None:
             self._bucket.take(now, n_tokens)
-        if self._n_refused > 0.0:
-            self._n_refused -= STRAY_SHARE
+        self._strays.sent()
         breaker, room = self._breaker, self._room
         epoch = breaker.sent() if breaker.down else breaker.epoch
         return Ticket(n_tokens, self._concurrency.sent(), epoch, -1 if room is None else room.sent())
@@ -233,9 +222,9 @@ class Limiter:
     def _refused(self, now: float, ticket: Ticket, outcome: Outcome, retry_after_s: float | None) -> None:
         self.n_429 += outcome is Outcome.LIMITED
         self.n_503 += outcome is Outcome.OVERLOADED
-        self._n_refused = min(N_STRAY, self._n_refused + 1)
+        few = self._strays.refused()
         silent = not self._told and not (retry_after_s is not None and retry_after_s > 0)
-        if silent and self._n_refused < N_STRAY:
+        if silent and few:
             self._came_back(ticket)
             return
         # A server that tells its quotas refuses for the rate, not for the number in flight.
