@@ -7,6 +7,8 @@ the tuned model as GGUF, `prefsmith eval` on held-out prompts. For each seed thr
     sft       the honest rival: supervised training on the chosen side alone
     flipped   the control: DPO with the labels of half of the pairs of each family turned round
 
+`--subject tiny-strategies` compares ways to pair instead: DPO on each, with equally many pairs of the same answers.
+
 Everything stands in FOLDER; a command that was cut off goes on there. `--write` puts the table into
 bench/data-trains.md and the plot into docs/does-it-train.svg. Extra `trainers`.
 """
@@ -30,8 +32,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "bench/trains/train.py"
 sys.path.insert(0, str(ROOT / "bench/trains"))
 from page import page  # noqa: E402
-from pairs import drawn_pairs, flipped, write_rows  # noqa: E402
+from pairs import Row, drawn_alike, drawn_pairs, flipped, read_rows, write_rows  # noqa: E402
 from plot import plot  # noqa: E402
+from strategies import described  # noqa: E402
 from subjects import SUBJECTS, Subject  # noqa: E402
 
 
@@ -49,7 +52,8 @@ def main() -> None:
     print(text)
     if args.write:
         (ROOT / f"bench/data-trains{subject.suffix}.md").write_text(text + "\n", encoding="utf-8")
-        (ROOT / f"docs/does-it-train{subject.suffix}.svg").write_text(plot(results), encoding="utf-8")
+        if not subject.strategies:
+            (ROOT / f"docs/does-it-train{subject.suffix}.svg").write_text(plot(results), encoding="utf-8")
 
 
 def carried_out(subject: Subject, size: str, seeds: list[int], out: Path) -> dict[str, Any]:
@@ -106,20 +110,36 @@ class Lab:
     def pairs(self) -> dict[str, Any]:
         """Run, export, draw; the two files that the trainers get."""
         sizes = self.subject.sizes[self.size]
+        summary, exported = self.run(self.subject.judge, self.subject.pairing)
+        rows = drawn_pairs(exported, sizes.pairs, self.seed)
+        write_rows(rows, self.folder / "pairs.jsonl")
+        write_rows(flipped(rows, self.subject.kinds(rows, self.folder), self.seed), self.folder / "flipped.jsonl")
+        return {**summary, "n_trained_on": len(rows), **(self.paired_anew() if self.subject.strategies else {})}
+
+    def run(self, judge: str, pairing: tuple[str, ...]) -> tuple[dict[str, Any], list[Row]]:
+        """The run's summary and pairs; the same folder each time, so that answers are sampled once."""
         words = (
             *("run", str(self.folder / "train.jsonl"), "--gen", f"embedded:{self.base[1]}", *self.subject.sampling),
-            *("--judge", self.subject.judge, *self.subject.pairing, "--to", "trl", "--seed", str(self.seed)),
+            *("--judge", judge, *pairing, "--to", "trl", "--seed", str(self.seed)),
         )
         summary = prefsmith(self.folder, "run", *words)
         (export,) = (Path(one["path"]) for one in summary["files"])
-        rows = drawn_pairs(self.folder / export, sizes.pairs, self.seed)
-        write_rows(rows, self.folder / "pairs.jsonl")
-        write_rows(flipped(rows, self.subject.kinds(rows, self.folder), self.seed), self.folder / "flipped.jsonl")
-        return {**summary, "n_trained_on": len(rows)}
+        return summary, read_rows(self.folder / export)
+
+    def paired_anew(self) -> dict[str, Any]:
+        """The run's answers paired by each strategy, one file for each; what is the same of them, and what is not."""
+        exported = {name: self.run(of.judge, of.pairing)[1] for name, of in self.subject.strategies.items()}
+        drawn = drawn_alike(exported, self.subject.sizes[self.size].pairs, self.seed)
+        first = next(iter(drawn.values()))
+        told = {}
+        for name, rows in drawn.items():
+            write_rows(rows, self.folder / f"{name}.jsonl")
+            told[name] = {"n_items": len(exported[name]), **described(rows, first)}
+        return {"n_trained_on": len(first), "strategies": told}
 
     def trained(self, arm: str) -> dict[str, Any]:
         sizes, out = self.subject.sizes[self.size], self.folder / arm
-        told = out / "trained.json"
+        told, own = out / "trained.json", ("flipped", *self.subject.strategies)
         if not told.exists():
             command = (
                 *(
@@ -132,7 +152,7 @@ class Lab:
                     "--out",
                     str(out),
                 ),
-                *("--pairs", str(self.folder / ("flipped.jsonl" if arm == "flipped" else "pairs.jsonl"))),
+                *("--pairs", str(self.folder / f"{arm if arm in own else 'pairs'}.jsonl")),
                 *("--method", "sft" if arm == "sft" else "dpo", "--seed", str(self.seed)),
                 *("--lr", str(sizes.lr), "--epochs", str(sizes.epochs), "--batch", str(sizes.batch)),
                 *self.subject.training,

@@ -8,15 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from strategies import STRATEGIES
+
 Results = dict[str, Any]
+FIRST = next(iter(STRATEGIES))
 CLAIMS = (
     ("dpo", "base", "DPO beats the untuned model"),
     ("dpo", "flipped", "DPO beats the control"),
     ("flipped", "base", "the control beats the untuned model"),
     ("sft", "base", "SFT on the chosen side beats the untuned model"),
     ("dpo", "sft", "DPO beats SFT on the chosen side"),
+    (FIRST, "base", f"{STRATEGIES[FIRST].told} beats the untuned model"),
+    *((name, FIRST, f"{of.told}, over {STRATEGIES[FIRST].told}") for name, of in STRATEGIES.items() if name != FIRST),
 )
 ARMS = {"base": "untuned", "flipped": "control", "sft": "SFT on chosen", "dpo": "DPO"}
+ARMS |= {name: of.told for name, of in STRATEGIES.items()}
 SETS = {"new": "other texts, of templates that no pair has", "known": "other texts, of the pairs' templates"}
 
 
@@ -59,6 +65,9 @@ def _lines(results: Results) -> Iterator[str]:
             yield ""
             yield from _arms(results, name, at)
     yield ""
+    if "strategies" in results["seeds"][0]["run"]:
+        yield from _strategies([one["run"]["strategies"] for one in results["seeds"]])
+        yield ""
     yield from _making(results)
 
 
@@ -104,6 +113,28 @@ def _arms(results: Results, name: str, at: int) -> Iterator[str]:
         cells = [" / ".join(f"{100 * o[rate]['value']:.1f}" for o in of) for rate in rates]
         cells += [" / ".join(f"{o[length]:.1f}" for o in of) for length in ("mean_tokens", "mean_chars")]
         yield f"| {ARMS[arm]} | {' | '.join(cells)} |"
+
+
+def _strategies(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield "## The pairs"
+    yield ""
+    yield (
+        "One DPO each, on equally many pairs of the same answers: one run, paired anew, nothing asked. "
+        "% but for prompts and characters; wrong and form are told by the grader `demo`, whatever scored the answers."
+    )
+    yield ""
+    yield (
+        f"| by seed | prompts with a pair | trained prompts shared with {ARMS[FIRST]} | the very same pair | "
+        "chosen is wrong | rejected has the form | chosen longer, characters | settings |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for name in seeds[0]:
+        of = [one[name] for one in seeds]
+        cells = [" / ".join(f"{o['n_items']:,}" for o in of)]
+        for share in ("same_prompts", "same_pairs", "chosen_wrong", "rejected_form"):
+            cells.append(" / ".join(f"{100 * o[share]:.0f}" for o in of))
+        cells.append(" / ".join(f"{o['longer_chars']:+.1f}" for o in of))
+        yield f"| {ARMS[name]} | {' | '.join(cells)} | `{STRATEGIES[name].words()}` |"
 
 
 def _making(results: Results) -> Iterator[str]:

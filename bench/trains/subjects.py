@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import smollm2
 import toy
 import wishes
 from pairs import Row
+from strategies import STRATEGIES, Strategy
 
 from prefsmith.judging.graders.demo import in_form
 
@@ -33,7 +34,8 @@ class Sizes:
 @dataclass(frozen=True)
 class Subject:
     """`base`: its folder for the trainers, and its GGUF; `arms`: what is trained; `held_out`: set -> answers at the
-    second temperature; `kinds`: of each row, what half of the labels are turned in each of."""
+    second temperature; `kinds`: of each row, what half of the labels are turned in each of; `strategies`: arms that get
+    pairs of their own."""
 
     name: str
     suffix: str
@@ -48,6 +50,7 @@ class Subject:
     pairing: tuple[str, ...]
     training: tuple[str, ...] = ()
     arms: tuple[str, ...] = ("flipped", "sft", "dpo")
+    strategies: Mapping[str, Strategy] = field(default_factory=dict)
 
 
 def _toy_kinds(rows: list[Row], folder: Path) -> list[Hashable]:
@@ -84,6 +87,14 @@ BRIEF = replace(
 )
 """Pairs sampled under a system prompt that the trained model never sees: both sides of a pair share a habit, answers
 without their work, which imitation copies and a comparison does not."""
+PAIRED = replace(
+    TINY,
+    name="tiny-strategies",
+    suffix="-strategies",
+    held_out={"new": 4},
+    arms=tuple(STRATEGIES),
+    strategies=STRATEGIES,
+)
 SMOLLM2 = Subject(
     name="smollm2",
     suffix="-smollm2",
@@ -101,4 +112,4 @@ SMOLLM2 = Subject(
     pairing=("--min-chosen", "1"),
     training=("--lora", "16", "18"),
 )
-SUBJECTS = {subject.name: subject for subject in (TINY, BRIEF, SMOLLM2)}
+SUBJECTS = {subject.name: subject for subject in (TINY, BRIEF, PAIRED, SMOLLM2)}

@@ -19,8 +19,10 @@ MODULES = (
     "gguf_like",
     "page",
     "pairs",
+    "partial",
     "plot",
     "smollm2",
+    "strategies",
     "subjects",
     "tasks",
     "toy",
@@ -71,6 +73,58 @@ def test_the_control_turns_half_of_the_labels_of_each_kind(bench: Any) -> None:
     kept = Counter(a["category"] for a, b in zip(rows, out, strict=True) if a == b)
     assert all(abs(turned[c] - kept[c]) <= 1 for c in kept) and len(kept) == 5
     assert all({a["chosen"], a["rejected"]} == {b["chosen"], b["rejected"]} for a, b in zip(rows, out, strict=True))
+
+
+def row(prompt: str, chosen: str, rejected: str, answer: int = 4) -> dict[str, Any]:
+    return {
+        "prompt": [{"role": "user", "content": prompt}],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+        "metadata": json.dumps({"columns": {"check": {"kind": "number", "answer": answer}}}),
+    }
+
+
+def test_sets_drawn_alike_are_equal_in_number_and_share_what_prompts_they_can(bench: Any) -> None:
+    pairs = bench("pairs")
+    few = [row(f"p{i}", "#### 4", "4") for i in range(0, 90, 2)]
+    sets = {"few": few, "other": [row(pairs.asked(r), "#### 4", "5") for r in reversed(few)]}
+    sets["all"] = [row(f"p{i}", "#### 4", "4") for i in range(90)]
+    drawn = pairs.drawn_alike(sets, 20, 7)
+    prompts = {name: [pairs.asked(r) for r in rows] for name, rows in drawn.items()}
+    assert prompts["few"] == prompts["other"] and len(prompts["few"]) == 20
+    of_few = {pairs.asked(r) for r in few}
+    shared = [prompt for prompt in prompts["all"] if prompt in of_few]
+    assert len(prompts["all"]) == 20 and shared == prompts["few"][: len(shared)]
+    assert all(len(rows) == 45 for rows in pairs.drawn_alike(sets, 60, 7).values())
+
+
+def test_pairs_of_a_strategy_are_described_by_the_demos_own_grader(bench: Any) -> None:
+    described = bench("strategies").described
+    first = [row("a", "#### 4", "4"), row("b", "#### 4", "#### 5")]
+    assert described(first, first) == {
+        "n": 2,
+        "same_prompts": 1,
+        "same_pairs": 1,
+        "chosen_wrong": 0,
+        "rejected_form": 0.5,
+        "longer_chars": 2.5,
+    }
+    told = described([row("a", "#### 5", "4"), row("c", "#### 4", "4")], first)
+    assert (told["same_prompts"], told["same_pairs"], told["chosen_wrong"]) == (0.5, 0, 0.5)
+
+
+def test_graders_with_partial_credit_agree_on_right_answers_alone(bench: Any) -> None:
+    partial, item = bench("partial"), {"check": {"kind": "number", "answer": 4}}
+    texts = ("#### 4", "#### 5", "4")
+    assert [partial.form_counts(text, item) for text in texts] == [1.0, 0.3, 0.0]
+    assert [partial.form_misleads(text, item) for text in texts] == [1.0, 0.0, 0.3]
+
+
+def test_every_strategy_is_a_recipe_and_an_arm_with_a_name(bench: Any) -> None:
+    subject, page = bench("subjects").PAIRED, bench("page")
+    assert subject.arms == tuple(subject.strategies) and set(subject.arms) <= set(page.ARMS)
+    assert {arm for arm, over, _ in page.CLAIMS if over == page.FIRST} == set(subject.arms) - {page.FIRST}
+    assert len({(of.judge, of.pairing) for of in subject.strategies.values()}) == len(subject.arms)
 
 
 def test_wishes_hold_out_topics_and_conditions(bench: Any, tmp_path: Path) -> None:
