@@ -30,13 +30,15 @@ def page(results: Results) -> str:
     return "\n".join(_lines(results)).rstrip()
 
 
-def differences(results: Results, held_out: str, at: int, arm: str, over: str) -> list[dict[str, Any]]:
-    """One a seed: the difference of right answers at the report's `at`-th temperature, as shares of one."""
+def differences(
+    results: Results, held_out: str, at: int, arm: str, over: str, of: str = "pass"
+) -> list[dict[str, Any]]:
+    """One a seed: the difference of right answers, or of `form`, at the report's `at`-th temperature; shares of one."""
     found = []
     for one in results["seeds"]:
         rows = one["eval"][held_out]["temperatures"][at]["differences"]
         (row,) = (d for d in rows if (d["arm"], d["over"]) == (arm, over))
-        found.append(row["pass"])
+        found.append(row[of])
     return found
 
 
@@ -62,6 +64,11 @@ def _lines(results: Results) -> Iterator[str]:
             yield f"Temperature {temperature:g}: {prompts} prompts; points of right answers, paired 95 % intervals."
             yield ""
             yield from _claims(results, name, at, seeds)
+            if "strategies" in results["seeds"][0]["run"]:
+                yield ""
+                yield "The same of answers in the right form:"
+                yield ""
+                yield from _claims(results, name, at, seeds, "form")
             yield ""
             yield from _arms(results, name, at)
     yield ""
@@ -88,14 +95,14 @@ def _temperatures(results: Results, name: str) -> list[float]:
     return [at["temperature"] for at in results["seeds"][0]["eval"][name]["temperatures"]]
 
 
-def _claims(results: Results, name: str, at: int, seeds: Sequence[int]) -> Iterator[str]:
+def _claims(results: Results, name: str, at: int, seeds: Sequence[int], of: str = "pass") -> Iterator[str]:
     yield f"| claim | {' | '.join(f'seed {s}' for s in seeds)} | |"
     yield "|---|" + "---|" * (len(seeds) + 1)
     arms = [arm["arm"] for arm in results["seeds"][0]["eval"][name]["temperatures"][at]["arms"]]
     for arm, over, words in CLAIMS:
         if arm not in arms or over not in arms:
             continue
-        found = differences(results, name, at, arm, over)
+        found = differences(results, name, at, arm, over, of)
         n_up, n_down = sum(d["interval"][0] > 0 for d in found), sum(d["interval"][1] < 0 for d in found)
         told = f"in {n_up} of {len(found)}" + (f"; the other way round in {n_down}" if n_down else "")
         yield f"| {words} | {' | '.join(map(points, found))} | {told} |"
