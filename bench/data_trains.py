@@ -100,11 +100,16 @@ class Lab:
         return {"seed": self.seed, "run": summary, "trained": trained, "eval": reports, "cpu_s": self.cpu_s}
 
     def counted(self, name: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `step` gives; its CPU-seconds are added to those that earlier, cut-off commands spent on it."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         print(f"seed {self.seed}: {name}", file=sys.stderr, flush=True)
         done = step()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.cpu_s[name] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        kept = self.folder / "cpu.json"
+        spent = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        spent[name] = spent.get(name, 0.0) + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        kept.write_text(json.dumps(spent), encoding="utf-8")
+        self.cpu_s = spent
         return done
 
     def pairs(self) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""Trains one model by one method with TRL, and writes it as GGUF: a process of its own, so that its CPU can be told.
+"""Trains one model by one method with TRL, and writes it: a process of its own, so that its CPU can be told.
 
     python bench/trains/train.py --model DIR --pairs FILE.jsonl --method dpo|sft --out DIR [settings]
+
+It is written as GGUF (tuned.gguf) where the base has one, else in transformers' form (tuned/). On a GPU where there is
+one, else on one thread.
 
 DPO as published (sigmoid loss, no term of its own for the chosen side); SFT sees the chosen side alone, in the same
 order, by the same optimiser, for as many steps. Prints one line of JSON: settings, steps, loss, CPU-seconds, versions.
@@ -23,6 +26,9 @@ MAX_LENGTH = 512
 
 def arguments(args: argparse.Namespace) -> dict[str, Any]:
     """What both trainers are told."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
     return {
         "learning_rate": args.lr,
         "num_train_epochs": args.epochs,
@@ -33,8 +39,8 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         "adam_beta2": 0.98,
         "max_grad_norm": 1.0,
         "max_length": MAX_LENGTH,
-        "use_cpu": True,
-        "bf16": False,
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu,
         "gradient_checkpointing": False,
         "report_to": "none",
         "save_strategy": "no",
@@ -120,8 +126,14 @@ def merged(model: Any) -> None:
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
 
 
-def written(model: Any, base: Path, gguf: Path, out: Path) -> None:
-    """One GGUF, like the base's, small enough to be read as it is or in eight bits."""
+def written(model: Any, base: Path, gguf: Path | None, out: Path) -> None:
+    """One GGUF, like the base's, small enough to be read as it is or in eight bits; or a folder for vLLM."""
+    if gguf is None:
+        from transformers import AutoTokenizer
+
+        model.save_pretrained(out / "tuned")
+        AutoTokenizer.from_pretrained(base).save_pretrained(out / "tuned")
+        return
     from gguf_like import write_like
 
     weights = model.state_dict()
@@ -135,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model", type=Path, required=True, help="the base's folder in transformers' form")
-    add("--gguf", type=Path, required=True, help="the base as GGUF, whose header the tuned one gets")
+    add("--gguf", type=Path, help="the base as GGUF, whose header the tuned one gets")
     add("--pairs", type=Path, required=True)
     add("--method", choices=("dpo", "sft"), required=True)
     add("--out", type=Path, required=True)
