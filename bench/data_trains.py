@@ -8,6 +8,8 @@ the tuned model as GGUF, `prefsmith eval` on held-out prompts. For each seed thr
     flipped   the control: DPO with the labels of half of the pairs of each family turned round
 
 `--subject tiny-strategies` compares ways to pair instead: DPO on each, with equally many pairs of the same answers.
+`--model DIR` trains a chat model of yours (transformers' form) on the prompts of smollm2, served by vLLM (extra
+`vllm`), on a GPU where there is one.
 
 Everything stands in FOLDER; a command that was cut off goes on there. `--write` puts the table into
 bench/data-trains.md and the plot into docs/does-it-train.svg. Extra `trainers`.
@@ -31,22 +33,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "bench/trains/train.py"
 sys.path.insert(0, str(ROOT / "bench/trains"))
+from base import Base  # noqa: E402
 from page import page  # noqa: E402
 from pairs import Row, drawn_alike, drawn_pairs, flipped, read_rows, write_rows  # noqa: E402
 from plot import plot  # noqa: E402
 from strategies import described  # noqa: E402
-from subjects import SUBJECTS, Subject  # noqa: E402
+from subjects import SUBJECTS, Subject, own  # noqa: E402
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--subject", choices=SUBJECTS, default="tiny")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="instead of a subject: a model of yours")
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--write", action="store_true", help="write the committed table and plot")
     args = parser.parse_args()
-    subject = SUBJECTS[args.subject]
+    subject = own(args.model.resolve()) if args.model else SUBJECTS[args.subject]
     results = carried_out(subject, args.size, args.seeds, args.out)
     text = page(results)
     print(text)
@@ -65,6 +69,7 @@ def carried_out(subject: Subject, size: str, seeds: list[int], out: Path) -> dic
     base = subject.base(out)
     results = {
         "subject": subject.name,
+        "chosen": subject.chosen,
         "size": size,
         "settings": {**asdict(sizes), "run": [*subject.sampling, *subject.pairing], "eval": list(subject.answering)},
         "versions": {
@@ -86,7 +91,7 @@ class Lab:
     size: str
     seed: int
     folder: Path
-    base: tuple[Path, Path]
+    base: Base
     cpu_s: dict[str, float] = field(default_factory=dict)
 
     def results(self) -> dict[str, Any]:
@@ -124,7 +129,7 @@ class Lab:
     def run(self, judge: str, pairing: tuple[str, ...]) -> tuple[dict[str, Any], list[Row]]:
         """The run's summary and pairs; the same folder each time, so that answers are sampled once."""
         words = (
-            *("run", str(self.folder / "train.jsonl"), "--gen", f"embedded:{self.base[1]}", *self.subject.sampling),
+            *("run", str(self.folder / "train.jsonl"), "--gen", self.base.target, *self.subject.sampling),
             *("--judge", judge, *pairing, "--to", "trl", "--seed", str(self.seed)),
         )
         summary = prefsmith(self.folder, "run", *words)
@@ -147,16 +152,7 @@ class Lab:
         told, own = out / "trained.json", ("flipped", *self.subject.strategies)
         if not told.exists():
             command = (
-                *(
-                    sys.executable,
-                    str(TRAIN),
-                    "--model",
-                    str(self.base[0]),
-                    "--gguf",
-                    str(self.base[1]),
-                    "--out",
-                    str(out),
-                ),
+                *(sys.executable, str(TRAIN), *self.base.words, "--out", str(out)),
                 *("--pairs", str(self.folder / f"{arm if arm in own else 'pairs'}.jsonl")),
                 *("--method", "sft" if arm == "sft" else "dpo", "--seed", str(self.seed)),
                 *("--lr", str(sizes.lr), "--epochs", str(sizes.epochs), "--batch", str(sizes.batch)),
@@ -167,10 +163,11 @@ class Lab:
         return dict(json.loads(told.read_text(encoding="utf-8")))
 
     def evaluated(self, name: str) -> dict[str, Any]:
-        models = {"base": self.base[1], **{arm: self.folder / arm / "tuned.gguf" for arm in self.subject.arms}}
+        tuned = {arm: self.base.tuned(self.folder / arm) for arm in self.subject.arms}
+        models = {"base": self.base.target, **tuned}
         words = (
             *("eval", str(self.folder / f"{name}.jsonl"), "--n", str(self.subject.held_out[name])),
-            *(word for arm, model in models.items() for word in ("--arm", f"{arm}=embedded:{model}")),
+            *(word for arm, model in models.items() for word in ("--arm", f"{arm}={model}")),
             *("--judge", self.subject.judge, *self.subject.answering, "--seed", str(self.seed)),
         )
         return prefsmith(self.folder, f"eval-{name}", *words)

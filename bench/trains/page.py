@@ -79,7 +79,7 @@ def _lines(results: Results) -> Iterator[str]:
 
 
 def _command(results: Results) -> str:
-    subject = "" if results["subject"] == "tiny" else f" --subject {results['subject']}"
+    subject = "".join(f" {word}" for word in results["chosen"])
     size = "" if results["size"] == "full" else f" --size {results['size']}"
     seeds = " ".join(str(one["seed"]) for one in results["seeds"])
     return f"python bench/data_trains.py --out FOLDER{subject}{size} --seeds {seeds}"
@@ -88,7 +88,8 @@ def _command(results: Results) -> str:
 def _told(results: Results) -> str:
     trainers = [of["versions"] for one in results["seeds"] for of in one["trained"].values()]
     used = {f"{k} {v}" for versions in (results["versions"], *trainers) for k, v in versions.items()}
-    return ", ".join(sorted(used, key=str.lower)) + "; on a CPU, one thread."
+    devices = {of.get("device", "a CPU, one thread") for one in results["seeds"] for of in one["trained"].values()}
+    return f"{', '.join(sorted(used, key=str.lower))}; on {', '.join(sorted(devices))}."
 
 
 def _temperatures(results: Results, name: str) -> list[float]:

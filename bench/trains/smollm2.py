@@ -9,16 +9,18 @@ import json
 import os
 from pathlib import Path
 
+from base import Base
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def made(folder: Path) -> tuple[Path, Path]:
-    """The folder in transformers' form, and the GGUF. Fetches the model when it is not in the cache."""
+def made(folder: Path) -> Base:
+    """Fetches the model when it is not in the cache."""
     from prefsmith.backends.smollm2 import fetched
 
-    home, base = folder / "base", folder / "base.gguf"
-    if base.exists():
-        return home, base
+    home, gguf = made = Base(folder / "base", folder / "base.gguf")
+    if gguf.exists():
+        return made
     import torch
     from gguf_like import write_like
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -33,5 +35,5 @@ def made(folder: Path) -> tuple[Path, Path]:
     weights = model.state_dict()
     config = json.loads((home / "config.json").read_text(encoding="utf-8"))
     write_like(source, lambda name: weights[name].float().numpy(), config, folder / "base.part", q8=True)
-    (folder / "base.part").rename(base)
-    return home, base
+    (folder / "base.part").rename(gguf)
+    return made

@@ -10,6 +10,7 @@ from pathlib import Path
 import smollm2
 import toy
 import wishes
+from base import Base
 from pairs import Row
 from strategies import STRATEGIES, Strategy
 
@@ -33,14 +34,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Subject:
-    """`base`: its folder for the trainers, and its GGUF; `arms`: what is trained; `held_out`: set -> answers at the
-    second temperature; `kinds`: of each row, what half of the labels are turned in each of; `strategies`: arms that get
-    pairs of their own."""
+    """`base`: the model, which is made in a folder where it is not there; `chosen`: by which words of the command;
+    `arms`: what is trained; `held_out`: set -> answers at the second temperature; `kinds`: of each row, what half of
+    the labels are turned in each of; `strategies`: arms that get pairs of their own."""
 
     name: str
     suffix: str
+    chosen: tuple[str, ...]
     judge: str
-    base: Callable[[Path], tuple[Path, Path]]
+    base: Callable[[Path], Base]
     write_prompts: Callable[[Path, int, int, int], None]
     kinds: Callable[[list[Row], Path], list[Hashable]]
     held_out: Mapping[str, int]
@@ -64,8 +66,9 @@ def _toy_kinds(rows: list[Row], folder: Path) -> list[Hashable]:
 TINY = Subject(
     name="tiny",
     suffix="",
+    chosen=(),
     judge="demo",
-    base=lambda _: (ROOT / "tests/data/tiny", ROOT / "gen/prefsmith/data/tiny.gguf"),
+    base=lambda _: Base(ROOT / "tests/data/tiny", ROOT / "gen/prefsmith/data/tiny.gguf"),
     write_prompts=toy.write_prompts,
     kinds=_toy_kinds,
     held_out={"new": 4, "known": 1},
@@ -81,6 +84,7 @@ BRIEF = replace(
     TINY,
     name="tiny-brief",
     suffix="-brief",
+    chosen=("--subject", "tiny-brief"),
     held_out={"new": 4},
     sizes={name: replace(sizes, epochs=3) for name, sizes in TINY.sizes.items()},
     sampling=(*TINY.sampling, "--system", "Answer briefly."),
@@ -91,6 +95,7 @@ PAIRED = replace(
     TINY,
     name="tiny-strategies",
     suffix="-strategies",
+    chosen=("--subject", "tiny-strategies"),
     held_out={"new": 4},
     arms=tuple(STRATEGIES),
     strategies=STRATEGIES,
@@ -98,6 +103,7 @@ PAIRED = replace(
 SMOLLM2 = Subject(
     name="smollm2",
     suffix="-smollm2",
+    chosen=("--subject", "smollm2"),
     judge="constraints",
     base=smollm2.made,
     write_prompts=wishes.write_prompts,
@@ -113,3 +119,19 @@ SMOLLM2 = Subject(
     training=("--lora", "16", "18"),
 )
 SUBJECTS = {subject.name: subject for subject in (TINY, BRIEF, PAIRED, SMOLLM2)}
+
+
+def own(model: Path) -> Subject:
+    """Any chat model in transformers' form, on the prompts of SmolLM2, for a machine with a GPU. Two of them need not
+    fit there together: one is served at a time."""
+    one_at_a_time = ("--set", "staged=true")
+    return replace(
+        SMOLLM2,
+        name=model.name,
+        suffix=f"-{model.name}",
+        chosen=("--model", model.name),
+        base=lambda _: Base(model),
+        sampling=(*SMOLLM2.sampling, *one_at_a_time),
+        answering=(*SMOLLM2.answering, *one_at_a_time),
+        training=("--lora", "16", "1000"),  # all blocks
+    )

@@ -91,6 +91,7 @@ def trained(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         "batch": args.batch,
         "lora": args.lora,
         "seed": args.seed,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU, one thread",
         "steps": done.global_step,
         "loss": done.training_loss,
         "cpu_s_trainer": time.process_time() - began,
@@ -138,9 +139,8 @@ def written(model: Any, base: Path, gguf: Path | None, out: Path) -> None:
 
     weights = model.state_dict()
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    write_like(
-        gguf, lambda name: weights[name].float().numpy(), config, out / "tuned.gguf", q8=config["hidden_size"] > 256
-    )
+    eight_bits = config["hidden_size"] > 256
+    write_like(gguf, lambda name: weights[name].float().cpu().numpy(), config, out / "tuned.gguf", q8=eight_bits)
 
 
 def main() -> None:
