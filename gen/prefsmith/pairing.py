@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from prefsmith.ledger.ids import draw
 from prefsmith.outcomes import Key, Pair
@@ -30,7 +30,8 @@ class Rule:
     seed: int = 0
 
 
-class Scored(NamedTuple):
+@dataclass(slots=True)
+class Scored:
     """A completion that passed the gates, with the hash of its sampler, which outlives any ledger's integers."""
 
     key: Key
