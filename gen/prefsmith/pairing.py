@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from operator import attrgetter
+from typing import Literal
 
 from prefsmith.ledger.ids import draw
 from prefsmith.outcomes import Key, Pair
@@ -30,12 +31,17 @@ class Rule:
     seed: int = 0
 
 
-class Scored(NamedTuple):
+@dataclass(slots=True)
+class Scored:
     """A completion that passed the gates, with the hash of its sampler, which outlives any ledger's integers."""
 
     key: Key
     of_sampler: bytes
     score: float
+
+
+_BY_HASH = attrgetter("of_sampler", "key")
+"""A sampler has one hash: of one of them the index decides."""
 
 
 def pairs(rule: Rule, candidates: Sequence[Scored], judge: int, of_item: bytes) -> tuple[Pair, ...] | Reason:
@@ -79,7 +85,7 @@ def _drawn(rule: Rule, what: bytes, of_item: bytes, equals: list[Scored], most: 
     """
     if len(equals) < 2:
         return equals
-    left = sorted(equals, key=lambda c: (c.of_sampler, c.key[1]))
+    left = sorted(equals, key=_BY_HASH)
     state = draw(rule.seed, what, of_item)
     out: list[Scored] = []
     while left and len(out) != most:

@@ -19,7 +19,7 @@ from prefsmith.stages.calls import Leaf, Plan, Stage
 from prefsmith.stages.decide import scores, wants
 from prefsmith.stages.entrants import Entrants
 from prefsmith.stages.grid import is_open
-from prefsmith.stages.plan import alive_in, entrants
+from prefsmith.stages.plan import entrants
 from prefsmith.stages.score import asks, lacking, paired
 from prefsmith.stages.view import Seen
 
@@ -52,7 +52,7 @@ class Tally:
     def add(self, plan: Plan, one: Seen) -> None:
         """Each verdict that the view asks for once: equal texts share theirs, and so do items that a judge reads
         alike."""
-        of = entrants(plan, one.work, alive_in(plan, one.gates), one.known)
+        of = entrants(plan, one.work, one.gates, one.known)
         asked, unasked = _Asked(), _Unasked()
         for item in one.work.items:
             found = _by_stages(plan, one, of, item, asked, unasked)
@@ -73,7 +73,7 @@ def _by_stages(
     plan: Plan, one: Seen, of: Entrants, item: OpenItem, asked: _Asked, unasked: _Unasked
 ) -> tuple[Pair, ...] | Reason:
     """The stages that an item gets to, and the pairs that came of them."""
-    known, correct, alive = one.known, plan.rule.correct, alive_in(plan, one.gates)
+    known, correct = one.known, plan.rule.correct
     found: tuple[Pair, ...] | Reason = Reason.TIE
     owes, sampling = False, is_open(plan, known)
     for stage in plan.stages:
@@ -89,7 +89,7 @@ def _by_stages(
             else:
                 unasked[key] = (name, why)
         if not plan.arms:
-            found = paired(plan, stage.judge, item, alive, known, verdicts or {})
+            found = paired(plan, stage.judge, item, of.alive, verdicts or {})
             if not isinstance(found, Reason):
                 break
     return rivals.pairs(plan, one.gates, known) if plan.arms else found

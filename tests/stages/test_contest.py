@@ -20,7 +20,7 @@ FREE = Leaf(3, b"3", "free", "grader", ())
 
 
 def known(*done: tuple[int, tuple[int, ...]]) -> Known:
-    out = Known(bodies=dict(BODIES), text_ids={body: i for i, body in BODIES.items()})
+    out = Known(bodies=dict(BODIES))
     for judge, shown in done:
         out.verdicts[judge, NO_READS, shown, 0] = Choice(0) if len(shown) == 2 else Score(1.0)
     return out

@@ -22,7 +22,7 @@ from prefsmith.records import Json
 from prefsmith.stages import duel
 from prefsmith.stages.calls import Leaf, Plan
 from prefsmith.stages.entrants import Entrants
-from prefsmith.stages.plan import alive_in, entrants
+from prefsmith.stages.plan import entrants
 from prefsmith.stages.rivals import meetings, whole
 from prefsmith.stages.view import Seen, seen
 
@@ -66,7 +66,7 @@ def meetings_of(folder: Folder) -> Iterator[list[Met]]:
 
 
 def _met(one: Seen, item: OpenItem, leaf: Leaf, plan: Plan) -> Iterator[Met]:
-    of, at = entrants(plan, one.work, alive_in(plan, one.gates), one.known), one.known.completions
+    of, at = entrants(plan, one.work, one.gates, one.known), one.known.completions
     for arm, place, mine, theirs in meetings(plan):
         if mine in at and theirs in at:
             outcome = _outcome(one, item, leaf, of, mine, theirs)

@@ -36,7 +36,10 @@ class Work:
     items: tuple[OpenItem, ...]
 
 
-class Completion(NamedTuple):
+@dataclass(slots=True)
+class Completion:
+    """Never changed once it is made; not frozen, for millions are made, and that would treble what each costs."""
+
     text: int
     n_chars: int
     finish_reason: str
@@ -61,8 +64,7 @@ class Tried(NamedTuple):
 class Known:
     """Everything the ledger holds of one prompt; grows only by what has been committed.
 
-    `bodies`: text id -> the assistant message as canonical JSON; a reader may leave long ones out. `text_ids` is the
-    same the other way round, for writers.
+    `bodies`: text id -> the assistant message as canonical JSON; a reader may leave long ones out.
     `damaged`: texts that held a lone surrogate.
     """
 
@@ -72,10 +74,21 @@ class Known:
     tried: dict[VerdictKey, list[Tried]] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)
     reads: dict[bytes, int] = field(default_factory=dict)
-    text_ids: dict[bytes, int] = field(default_factory=dict)
     damaged: set[int] = field(default_factory=set)
     gated: tuple[int, dict[Key, Reason | None]] | None = None
     """The gates of so many completions, as `stages.plan` last worked them out: a prompt is looked at several times."""
+    _text_ids: dict[bytes, int] | None = None
+
+    @property
+    def text_ids(self) -> dict[bytes, int]:
+        """`bodies` the other way round. Made when it is first wanted, for only writers want it."""
+        if self._text_ids is None:
+            self._text_ids = {body: text for text, body in self.bodies.items()}
+        return self._text_ids
+
+    def add_text(self, text: int, body: bytes) -> None:
+        self.text_ids[body] = text
+        self.bodies[text] = body
 
     def text(self, text_id: int) -> str:
         """What a judge or grader reads of a completion."""

@@ -111,7 +111,8 @@ def knowns(
     out = {p: Known() for p in prompts}
     wanted = orjson.dumps(prompts).decode()
     # The gates look into a text exactly when its content is this short.
-    cap = "t.body" if bodies else f"CASE WHEN c.n_chars <= {TRIVIAL_CHARS} THEN t.body END"
+    body = "CAST(t.body AS BLOB)"
+    cap = body if bodies else f"CASE WHEN c.n_chars <= {TRIVIAL_CHARS} THEN {body} END"
     sql = (
         "SELECT c.prompt, c.sampler, c.idx, c.text, c.n_chars, c.finish_reason, c.n_tokens, c.seed, c.reasoning, "
         f"{cap} FROM completion c JOIN text t ON t.id = c.text WHERE c.prompt {_IN}"
@@ -119,8 +120,7 @@ def knowns(
     for prompt, sampler, idx, text, n_chars, finish, n_tokens, seed, reasoning, body in db.execute(sql, (wanted,)):
         known = out[prompt]
         if body is not None:
-            known.bodies[text] = body.encode()
-            known.text_ids[known.bodies[text]] = text
+            known.bodies[text] = body
         if idx < samplers.get(sampler, 0):
             known.completions[sampler, idx] = Completion(text, n_chars, finish, n_tokens, seed, reasoning)
     _add_verdicts(db, wanted, judges, out)
@@ -131,15 +131,26 @@ def knowns(
 
 def _add_verdicts(db: sqlite3.Connection, wanted: str, judges: Collection[int], out: dict[int, Known]) -> None:
     sql = (
-        "SELECT v.prompt, v.judge, v.reads, r.hash, v.shown, v.repeat, v.kind, v.value, v.p, v.choice, v.reason, "
-        f"v.ranking FROM verdict v JOIN reads r ON r.id = v.reads WHERE v.prompt {_IN}"
+        "SELECT prompt, judge, reads, shown, repeat, kind, value, p, choice, reason, ranking FROM verdict "
+        f"WHERE prompt {_IN}"
     )
-    for prompt, judge, reads, of, shown, repeat, kind, value, p, choice, reason, ranking in db.execute(sql, (wanted,)):
+    rows = db.execute(sql, (wanted,)).fetchall()
+    hashes = _reads_hashes(db, {row[2] for row in rows})
+    for prompt, judge, reads, shown, repeat, kind, value, p, choice, reason, ranking in rows:
+        if (of := hashes.get(reads)) is None:
+            continue  # damage, which `verify` tells: as if it had never been judged
         known = out[prompt]
         known.reads[of] = reads
         if judge in judges:
             key = (judge, of, shown_ids(shown), repeat)
             known.verdicts[key] = as_judged(kind, value, p, choice, reason, ranking)
+
+
+def _reads_hashes(db: sqlite3.Connection, ids: Collection[int]) -> dict[int, bytes]:
+    """Looked up apart from the rows that name them: nearly all rows of a block name the same few."""
+    if not ids:
+        return {}
+    return dict(db.execute(f"SELECT id, hash FROM reads WHERE id {_IN}", (orjson.dumps(list(ids)).decode(),)))
 
 
 def _add_artifacts(db: sqlite3.Connection, wanted: str, judges: Collection[int], out: dict[int, Known]) -> None:
@@ -174,8 +185,7 @@ def _add_calls(
             known.closed.update({(sampler, i): why for i in unit["idx"] if i < samplers.get(sampler, 0)})
         elif judge in judges and status == "ok":
             pending.append((known, unit, judge, Tried(unit["step"], why, as_generated(reply))))
-    ids = orjson.dumps([u["reads"] for _, u, _, _ in pending]).decode()
-    hashes = dict(db.execute(f"SELECT id, hash FROM reads WHERE id {_IN}", (ids,))) if pending else {}
+    hashes = _reads_hashes(db, {unit["reads"] for _, unit, _, _ in pending})
     for known, unit, judge, tried in pending:
         of = hashes[unit["reads"]]
         known.reads[of] = unit["reads"]

@@ -16,33 +16,22 @@ from typing import Any
 
 import orjson
 
-from prefsmith.ledger.ids import SIZE
+from prefsmith.ledger.ids import SIZE, text_hash
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.reasons import FINAL_CALL, Reason
 
 _Row = tuple[Any, ...]
-_JOINS = (
-    ("row", "item", "item"),
-    ("row", "source", "source"),
-    ("item", "prompt", "prompt"),
-    ("session", "recipe", "recipe"),
-    ("call", "session", "session"),
-    ("call", "prompt", "prompt"),
-    ("call", "sampler", "sampler"),
-    ("call", "judge", "judge"),
-    ("completion", "prompt", "prompt"),
-    ("completion", "sampler", "sampler"),
-    ("completion", "text", "text"),
-    ("completion", "call", "call"),
-    ("verdict", "prompt", "prompt"),
-    ("verdict", "judge", "judge"),
-    ("verdict", "reads", "reads"),
-    ("verdict", "call", "call"),
-    ("artifact", "item", "item"),
-    ("artifact", "made_by", "judge"),
-    ("artifact", "call", "call"),
-    ("export", "session", "session"),
-)
+_JOINS = {
+    "row": (("item", "item"), ("source", "source")),
+    "item": (("prompt", "prompt"),),
+    "session": (("recipe", "recipe"),),
+    "call": (("session", "session"), ("prompt", "prompt"), ("sampler", "sampler"), ("judge", "judge")),
+    "completion": (("prompt", "prompt"), ("sampler", "sampler"), ("text", "text"), ("call", "call")),
+    "verdict": (("prompt", "prompt"), ("judge", "judge"), ("reads", "reads"), ("call", "call")),
+    "artifact": (("item", "item"), ("made_by", "judge"), ("call", "call")),
+    "export": (("session", "session"),),
+}
+"""(column, the table whose id it holds) of each table."""
 _NAMES = {
     "row": "source || ' line ' || line",
     "completion": "prompt || ' sampler ' || sampler || ' index ' || idx",
@@ -87,11 +76,13 @@ _ODD = (
     ),
 )
 _COUNTS = (
-    ("completions", "SELECT count(*) FROM completion WHERE origin = 'sampled'"),
-    ("verdicts", "SELECT count(*) FROM verdict"),
-    ("calls.ok", "SELECT count(*) FROM call WHERE status = 'ok'"),
-    ("tokens.prompt", "SELECT coalesce(sum(n_prompt_tokens), 0) FROM call WHERE status = 'ok'"),
-    ("tokens.completion", "SELECT coalesce(sum(n_completion_tokens), 0) FROM call WHERE status = 'ok'"),
+    (("completions",), "SELECT count(*) FROM completion WHERE origin = 'sampled'"),
+    (("verdicts",), "SELECT count(*) FROM verdict"),
+    (
+        ("calls.ok", "tokens.prompt", "tokens.completion"),
+        "SELECT count(*), coalesce(sum(n_prompt_tokens), 0), coalesce(sum(n_completion_tokens), 0) FROM call "
+        "WHERE status = 'ok'",
+    ),
 )
 _ANSWERED = (
     "SELECT 1 FROM verdict WHERE prompt = ? AND judge = ? AND reads = ? AND shown = ? AND repeat = ? "
@@ -99,6 +90,7 @@ _ANSWERED = (
 )
 """By an earlier reply, which a newer reader could read after all."""
 _REASONS = frozenset(Reason)
+_FINAL = f"IN {tuple(str(reason) for reason in sorted(FINAL_CALL))}"
 _MOST_OF_A_KIND = 20
 
 
@@ -127,9 +119,9 @@ def _limited(kind: str, damages: Iterator[str]) -> Iterator[str]:
         yield f"{kind}: and {n - _MOST_OF_A_KIND} more"
 
 
-def _of(raw: bytes, kind: str = "") -> bytes:
-    """Like `ids.digest`, of a value that is stored as its canonical JSON; without a kind like `ids.text_hash`."""
-    return blake2b(raw, digest_size=SIZE, person=kind.encode()).digest()
+def _of(raw: bytes, kind: bytes) -> bytes:
+    """Like `ids.digest`, of a value that is stored as its canonical JSON."""
+    return blake2b(raw, digest_size=SIZE, person=kind).digest()
 
 
 def _blob(column: str) -> str:
@@ -140,15 +132,15 @@ def _blob(column: str) -> str:
 def _hashes(db: sqlite3.Connection) -> Iterator[str]:
     for table in ("sampler", "judge", "recipe"):
         for i, of, raw in db.execute(f"SELECT id, hash, {_blob('json')} FROM {table}"):
-            if _of(raw, table) != of:
+            if _of(raw, table.encode()) != of:
                 yield f"{table} {i}: json does not match its hash"
     for item, of, raw in db.execute(f"SELECT item, body_hash, {_blob('body')} FROM artifact"):
-        if _of(raw) != of:
+        if text_hash(raw) != of:
             yield f"artifact of item {item}: body does not match its hash"
     sql = f"SELECT id, hash, {_blob('messages')}, {_blob('tools')}, parallel_tool_calls FROM prompt"
     for i, of, messages, tools, parallel in db.execute(sql):
         flag = b"null" if parallel is None else b"true" if parallel else b"false"
-        if _of(b"[%b,%b,%b]" % (messages, tools or b"null", flag), "prompt") != of:
+        if _of(b"[%b,%b,%b]" % (messages, tools or b"null", flag), b"prompt") != of:
             yield f"prompt {i}: its messages do not match its hash"
     sql = (
         f"SELECT i.id, i.hash, p.hash, {_blob('i.reference')}, {_blob('i.category')}, {_blob('i.columns')} "
@@ -156,7 +148,7 @@ def _hashes(db: sqlite3.Connection) -> Iterator[str]:
     )
     for i, of, of_prompt, reference, category, columns in db.execute(sql):
         parts = (of_prompt.hex().encode(), _quoted(reference), _quoted(category), columns or b"{}")
-        if _of(b'["%b",%b,%b,%b]' % parts, "item") != of:
+        if _of(b'["%b",%b,%b,%b]' % parts, b"item") != of:
             yield f"item {i}: its columns do not match its hash"
 
 
@@ -168,9 +160,9 @@ def _beside(rows: Iterator[_Row], others: Iterator[_Row]) -> Iterator[tuple[_Row
     """Each row with the others of its first column; both come in its order."""
     other = next(others, None)
     for row in rows:
-        found = []
-        while other is not None and other[0] <= row[0]:
-            if other[0] == row[0]:
+        i, found = row[0], []
+        while other is not None and (of := other[0]) <= i:
+            if of == i:
                 found.append(other)
             other = next(others, None)
         yield row, found
@@ -185,7 +177,7 @@ def _texts(db: sqlite3.Connection) -> Iterator[str]:
     holders = db.execute("SELECT text, prompt, coalesce(call, 0), n_chars FROM completion ORDER BY text")
     latest = 0
     for (text, of, body), held in _beside(texts, holders):
-        if _of(body) != of:
+        if text_hash(body) != of:
             yield f"text {text}: body does not match its hash"
             continue
         if not held:
@@ -205,14 +197,15 @@ def _texts(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _dangling(db: sqlite3.Connection) -> Iterator[str]:
-    for table, column, target in _JOINS:
-        name = _NAMES.get(table, "id")
-        sql = (
-            f"SELECT {name}, {column} FROM {table} WHERE {column} IS NOT NULL "
-            f"AND NOT EXISTS (SELECT 1 FROM {target} t WHERE t.id = {table}.{column})"
-        )
-        for i, missing in db.execute(sql):
-            yield f"{table} {i}: names {target} {missing}, which is missing"
+    for table, joins in _JOINS.items():
+        # NOT IN, which is never true of NULL, keeps one cursor on a table of ids; NOT EXISTS opens one for each row.
+        lost = [f"{column} NOT IN (SELECT id FROM {target})" for column, target in joins]
+        named = ", ".join(f"CASE WHEN {no} THEN {column} END" for no, (column, _) in zip(lost, joins, strict=True))
+        sql = f"SELECT {_NAMES.get(table, 'id')}, {named} FROM {table} WHERE {' OR '.join(lost)}"
+        for i, *missing in db.execute(sql):
+            for (_, target), one in zip(joins, missing, strict=True):
+                if one is not None:
+                    yield f"{table} {i}: names {target} {one}, which is missing"
 
 
 def _sampled(db: sqlite3.Connection) -> Iterator[str]:
@@ -237,16 +230,16 @@ def _sampled(db: sqlite3.Connection) -> Iterator[str]:
 def _judged(db: sqlite3.Connection) -> Iterator[str]:
     """Every judge call that ended its question has its verdict, about just what it showed."""
     calls = db.execute(
-        f"SELECT id, prompt, judge, status, reason, {_blob('unit')}, {_blob('reply')}, reply_hash FROM call "
-        "WHERE judge IS NOT NULL ORDER BY id"
+        f"SELECT id, prompt, judge, CASE WHEN status = 'ok' THEN reason IS NULL ELSE reason {_FINAL} END, "
+        f"{_blob('unit')}, {_blob('reply')}, reply_hash FROM call WHERE judge IS NOT NULL ORDER BY id"
     )
     kept = db.execute(
         "SELECT call, prompt, judge, reads, shown, repeat FROM verdict WHERE call IS NOT NULL UNION ALL "
         "SELECT a.call, i.prompt, a.made_by, CASE WHEN json_valid(k.unit) THEN k.unit ->> '$.reads' END, '', 0 "
         "FROM artifact a JOIN item i ON i.id = a.item JOIN call k ON k.id = a.call ORDER BY 1"
     )
-    for (call, prompt, judge, status, reason, unit, reply, of), found in _beside(calls, kept):
-        if reply is not None and _of(reply) != of:
+    for (call, prompt, judge, ended, unit, reply, of), found in _beside(calls, kept):
+        if reply is not None and text_hash(reply) != of:
             yield f"call {call}: reply does not match its hash"
         asked = _unit(unit)
         shown = ",".join(map(str, asked.get("shown", ())))
@@ -255,7 +248,6 @@ def _judged(db: sqlite3.Connection) -> Iterator[str]:
             if verdict[1:] != said:
                 of_prompt, by, _, text, _ = verdict[1:]
                 yield f"verdict of prompt {of_prompt} by judge {by} on text {text}: its call {call} asked otherwise"
-        ended = reason is None if status == "ok" else reason in FINAL_CALL
         if ended and not found and db.execute(_ANSWERED, said).fetchone() is None:
             yield f"call {call} of prompt {prompt}: its verdict is missing"
 
@@ -293,14 +285,15 @@ def _odd(db: sqlite3.Connection) -> Iterator[str]:
 
 def _reasons(db: sqlite3.Connection) -> Iterator[str]:
     for table in ("row", "call", "verdict"):
-        for reason, n in db.execute(f"SELECT reason, count(*) FROM {table} GROUP BY reason"):
-            if reason is not None and reason not in _REASONS:
+        # Few rows have one: those without are not sorted with them.
+        for reason, n in db.execute(f"SELECT reason, count(*) FROM {table} WHERE reason IS NOT NULL GROUP BY reason"):
+            if reason not in _REASONS:
                 yield f"{table}: {n} have the reason {reason!r}, which does not exist"
 
 
 def _counted(db: sqlite3.Connection) -> Iterator[str]:
     counters = dict(db.execute("SELECT name, value FROM counter"))
-    found = {name: db.execute(sql).fetchone()[0] for name, sql in _COUNTS}
+    found = {name: n for names, sql in _COUNTS for name, n in zip(names, db.execute(sql).fetchone(), strict=True)}
     lost = "SELECT reason, count(*) FROM verdict WHERE reason IS NOT NULL GROUP BY reason"
     found |= {name: 0 for name in counters if name.startswith("no_verdict.")}
     found |= {f"no_verdict.{reason}": n for reason, n in db.execute(lost)}

@@ -14,16 +14,18 @@ _MOST_DRAWS = 1000
 
 
 class Entrants:
-    """The distinct texts of a prompt that passed the gates, by cell and index."""
+    """The distinct texts of a prompt that passed the gates, by cell and index. `alive`: completions that passed, with
+    their texts."""
 
-    __slots__ = ("_alive", "_known", "_names", "_samplers", "of_prompt", "texts")
+    __slots__ = ("_names", "_samplers", "alive", "of_prompt", "texts")
 
     def __init__(self, of_prompt: bytes, alive: Sequence[Key], known: Known, samplers: Mapping[int, bytes]) -> None:
         self.of_prompt = of_prompt
-        self._alive, self._known, self._samplers = alive, known, samplers
+        self._samplers = samplers
         self._names: dict[int, bytes] = {}
         completions = known.completions
-        self.texts = tuple(dict.fromkeys([completions[key].text for key in alive]))
+        self.alive = {key: completions[key].text for key in alive}
+        self.texts = tuple(dict.fromkeys(self.alive.values()))
 
     @classmethod
     def named(cls, of_prompt: bytes, names: Mapping[int, bytes], known: Known) -> Entrants:
@@ -37,8 +39,7 @@ class Entrants:
         """A sampler's hash and an index, by which a text is known in every folder; its integer is this ledger's own.
         Worked out when it is first wanted, for most stages do not."""
         if not self._names:
-            for key in self._alive:
-                text = self._known.completions[key].text
+            for key, text in self.alive.items():
                 self._names.setdefault(text, self._samplers[key[0]] + b"%d" % key[1])
         return self._names
 

@@ -160,7 +160,7 @@ class Desk:
         if (found := known.text_ids.get(body)) is not None:
             return found
         new = self._ledger.take_id("text")
-        known.bodies[new], known.text_ids[body] = body, new
+        known.add_text(new, body)
         rows.text.append((new, text_hash(body), body.decode()))
         return new
 

@@ -34,8 +34,7 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
     if sampling := grid.missing(plan, known):
         return [*sampling] if plan.samples else []
     gates = gates_of(plan, work, known)
-    alive = alive_in(plan, gates)
-    of, correct = entrants(plan, work, alive, known), plan.rule.correct
+    of, correct = entrants(plan, work, gates, known), plan.rule.correct
     if plan.arms:
         return rivals.missing(plan, of, work.items, gates, known)
     pairless: Sequence[OpenItem] = work.items
@@ -48,7 +47,7 @@ def needed(plan: Plan, work: Work, known: Known) -> list[Call]:
         still: list[OpenItem] = []
         for item in pairless:
             verdicts = decide.scores(stage, of, item, known, correct) or {}
-            result = score.paired(plan, stage.judge, item, alive, known, verdicts)
+            result = score.paired(plan, stage.judge, item, of.alive, verdicts)
             if isinstance(result, Reason):
                 still.append(item)
             else:
@@ -61,13 +60,12 @@ def settle(plan: Plan, work: Work, known: Known, gates: Mapping[Key, Reason | No
     """What came of each item (by id), from what is known now; a missing answer is `incomplete`."""
     if plan.contests:
         return {item.id: _contested(plan, item, known) for item in work.items}
-    alive = alive_in(plan, gates)
     if grid.is_open(plan, known):
         return {item.id: Settled((), Reason.INCOMPLETE, {}) for item in work.items}
-    of = entrants(plan, work, alive, known)
+    of = entrants(plan, work, gates, known)
     if plan.arms:
         return {item.id: Settled(*rivals.settled(plan, of, item, gates, known)) for item in work.items}
-    return {item.id: _settled(plan, item, alive, of, known) for item in work.items}
+    return {item.id: _settled(plan, item, of, known) for item in work.items}
 
 
 def _contested(plan: Plan, item: OpenItem, known: Known) -> Settled:
@@ -84,17 +82,13 @@ def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:
     return known.gated[1]
 
 
-def alive_in(plan: Plan, gates: Mapping[Key, Reason | None]) -> list[Key]:
-    """The completions that passed, by cell and index."""
-    return [k for k in plan.keys if k in gates and gates[k] is None]
-
-
-def entrants(plan: Plan, work: Work, alive: Sequence[Key], known: Known) -> Entrants:
-    """The texts to decide among: those of the completions that passed."""
+def entrants(plan: Plan, work: Work, gates: Mapping[Key, Reason | None], known: Known) -> Entrants:
+    """The texts to decide among: those of the completions that passed, by cell and index."""
+    alive = [k for k in plan.keys if gates.get(k, Reason.INCOMPLETE) is None]
     return Entrants(work.hash, alive, known, plan.sampler_hashes)
 
 
-def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], of: Entrants, known: Known) -> Settled:
+def _settled(plan: Plan, item: OpenItem, of: Entrants, known: Known) -> Settled:
     scores: dict[Key, dict[int, float | Reason]] = {}
     reason: Reason = Reason.NO_VERDICT
     chosen: tuple[Pair, ...] = ()
@@ -107,7 +101,7 @@ def _settled(plan: Plan, item: OpenItem, alive: Sequence[Key], of: Entrants, kno
             for k, c in known.completions.items():
                 if (v := verdicts.get(c.text)) is not None:
                     scores.setdefault(k, {})[judge] = v.reason or v.value or 0.0
-        result = score.paired(plan, stage.judge, item, alive, known, verdicts or {})
+        result = score.paired(plan, stage.judge, item, of.alive, verdicts or {})
         if not isinstance(result, Reason):
             chosen = result
             break

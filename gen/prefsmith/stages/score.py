@@ -152,16 +152,16 @@ def _mean(samples: Sequence[object], early: bool) -> Score:
 
 
 def paired(
-    plan: Plan, judge: int, item: OpenItem, alive: Sequence[Key], known: Known, verdicts: Mapping[int, Score]
+    plan: Plan, judge: int, item: OpenItem, alive: Mapping[Key, int], verdicts: Mapping[int, Score]
 ) -> tuple[Pair, ...] | Reason:
-    """What the pairing rule makes of one judge's scores."""
+    """What the pairing rule makes of one judge's scores. `alive`: what passed the gates, with the id of its text."""
     if len(alive) < 2:
         return Reason.TOO_FEW
-    hashes, completions = plan.sampler_hashes, known.completions
+    hashes = plan.sampler_hashes
     scored = [
         Scored(k, hashes[k[0]], v.value)
-        for k in alive
-        if (v := verdicts.get(completions[k].text)) is not None and v.value is not None
+        for k, text in alive.items()
+        if (v := verdicts.get(text)) is not None and v.value is not None
     ]
     if len(scored) < 2:
         return Reason.NO_VERDICT
