@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prefsmith.ledger.ids import draw
 from prefsmith.outcomes import Key, Pair
@@ -31,8 +31,7 @@ class Rule:
     seed: int = 0
 
 
-@dataclass(slots=True)
-class Scored:
+class Scored(NamedTuple):
     """A completion that passed the gates, with the hash of its sampler, which outlives any ledger's integers."""
 
     key: Key

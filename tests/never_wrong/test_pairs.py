@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -139,7 +138,7 @@ def test_identical_texts_never_face_each_other_however_they_are_scored() -> None
 def test_only_a_natural_stop_passes_the_gates(finish: str) -> None:
     """20: aborted and truncated outputs arrive as normal completions."""
     _, known = prompt(["a", "b", "c", "d"], [None] * 4)
-    known.completions[1, 0] = replace(known.completions[1, 0], finish_reason=finish)
+    known.completions[1, 0] = known.completions[1, 0]._replace(finish_reason=finish)
     held = gated(Gates(), known, {1: COLD, 2: HOT}, 0, ITEM)
     assert held[1, 0] in (Reason.TRUNCATED, Reason.ABORTED)
     assert [why for key, why in held.items() if key != (1, 0)] == [None] * 3

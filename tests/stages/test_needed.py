@@ -214,7 +214,7 @@ def test_verdicts_that_this_plan_would_not_ask_for_decide_nothing() -> None:
     assert settled(unable) == (0, Reason.NO_VERDICT, {})
     assert settled(able, Leaf(9, b"9" * 16, "c", "confirm", ()))[:2] == (1, None)
     assert settled(able, Leaf(9, b"9" * 16, "c", "confirm", (), ("reference",)))[:2] == (0, Reason.NOT_CONFIRMED)
-    known.completions[1, 1] = replace(known.completions[1, 1], finish_reason="length")
+    known.completions[1, 1] = known.completions[1, 1]._replace(finish_reason="length")
     known.gated = None  # a Known only grows; this one was changed
     assert settled(able) == (0, Reason.TOO_FEW, {})
     assert settled(replace(able, role="grader"))[2] == {(1, 0): {1: 0.0}}

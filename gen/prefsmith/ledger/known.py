@@ -36,10 +36,7 @@ class Work:
     items: tuple[OpenItem, ...]
 
 
-@dataclass(slots=True)
-class Completion:
-    """Never changed once it is made; not frozen, for millions are made, and that would treble what each costs."""
-
+class Completion(NamedTuple):
     text: int
     n_chars: int
     finish_reason: str
