@@ -71,6 +71,9 @@ def _lines(results: Results) -> Iterator[str]:
                 yield from _claims(results, name, at, seeds, "form")
             yield ""
             yield from _arms(results, name, at)
+        if not _formed(results, name):
+            yield ""
+            yield from _kinds(results, name)
     yield ""
     if "strategies" in results["seeds"][0]["run"]:
         yield from _strategies([one["run"]["strategies"] for one in results["seeds"]])
@@ -110,7 +113,7 @@ def _claims(results: Results, name: str, at: int, seeds: Sequence[int], of: str 
 
 
 def _arms(results: Results, name: str, at: int) -> Iterator[str]:
-    formed = results["seeds"][0]["eval"][name]["temperatures"][at]["arms"][0]["form"] is not None
+    formed = _formed(results, name)
     form = " right form | right given the form |" if formed else ""
     yield f"| % , by seed | right |{form} cut off | mean tokens | mean characters |"
     yield "|---|" + "---|" * (form.count("|") + 4)
@@ -143,6 +146,26 @@ def _strategies(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
             cells.append(" / ".join(f"{100 * o[share]:.0f}" for o in of))
         cells.append(" / ".join(f"{o['longer_chars']:+.1f}" for o in of))
         yield f"| {ARMS[name]} | {' | '.join(cells)} | `{STRATEGIES[name].words()}` |"
+
+
+def _formed(results: Results, name: str) -> bool:
+    """The grader tells form from content."""
+    return results["seeds"][0]["eval"][name]["temperatures"][0]["arms"][0]["form"] is not None
+
+
+def _kinds(results: Results, name: str) -> Iterator[str]:
+    """What got better and what got worse, all seeds and temperatures together."""
+    tables = [at for one in results["seeds"] for at in one["eval"][name]["temperatures"]]
+    arms = [arm["arm"] for arm in tables[0]["arms"]]
+    yield f"| right, %, by kind, all seeds and temperatures | prompts | {' | '.join(ARMS[arm] for arm in arms)} |"
+    yield "|---|---|" + "---|" * len(arms)
+    for kind in sorted({kind for table in tables for kind in table["categories"]}):
+        found = [table["categories"][kind] for table in tables if kind in table["categories"]]
+        n = sum(one["n_items"] for one in found)
+        rates = [sum(one["n_items"] * one["pass"][i] for one in found) / n for i in range(len(arms))]
+        # An item stands in a table for each temperature.
+        n_prompts = n // len(results["seeds"][0]["eval"][name]["temperatures"])
+        yield f"| {kind} | {n_prompts} | {' | '.join(f'{100 * rate:.0f}' for rate in rates)} |"
 
 
 def _making(results: Results) -> Iterator[str]:
