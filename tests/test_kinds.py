@@ -15,9 +15,9 @@ from prefsmith.intake import _differences
 from prefsmith.ledger.ids import text_hash
 
 
-def prompts(folder: Path) -> str:
+def prompts(folder: Path, n: int = 12) -> str:
     path = folder / "p.jsonl"
-    path.write_text("".join(json.dumps({"prompt": f"Say {i}."}) + "\n" for i in range(12)))
+    path.write_text("".join(json.dumps({"prompt": f"Say {i}."}) + "\n" for i in range(n)))
     return str(path)
 
 
@@ -38,10 +38,10 @@ def benched(folder: Path) -> tuple[Path, Path]:
     return file, out
 
 
-def ran(folder: Path) -> Path:
+def ran(folder: Path, n: int = 12) -> Path:
     out = folder / "run"
     words = ("--gen", "scripted:a", "--n", "2", "--judge", "contains", "--set", "judge.0.text=bread")
-    assert main(["run", prompts(folder), *words, "-o", str(out), "--quiet"]) == 0
+    assert main(["run", prompts(folder, n), *words, "-o", str(out), "--quiet"]) == 0
     return out
 
 
@@ -109,3 +109,48 @@ def test_a_change_of_judges_is_told_by_their_names() -> None:
         "sample": [{"model": "a:x", "n": 2}],
     }
     assert _differences(old, new) == ["judge [number] -> [panel, pairwise-help]", "sample.0.n 1 -> 2"]
+
+
+def rows_in(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def test_files_that_export_has_added_are_written_anew_when_the_pairs_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ran(tmp_path, 120)
+    assert main(["export", str(run), "--to", "openai,parquet"]) == 0
+    before = rows_in(run / "export/openai/preferences.jsonl")
+    rubric = ("--judge", "rubric-help", "--judge-model", "scripted:j")
+    assert main(["judge", str(run), *rubric, "--quiet"]) == 0
+    n = rows_in(run / "export/trl/train.jsonl")
+    assert n > before and rows_in(run / "export/openai/preferences.jsonl") == n
+    assert main(["verify", str(run)]) == 0
+    capsys.readouterr()
+    # A judge that finds nothing stops the session: the files stay, and are told to be of an earlier recipe.
+    stops = ("--set", "max_no_verdict=0", "--set", "endpoints.broken.script.unparseable=1")
+    assert main(["judge", str(run), "--judge", "conciseness", "--judge-model", "broken:j", *stops, "--quiet"]) == 4
+    assert rows_in(run / "export/trl/train.jsonl") == n
+    assert main(["summary", str(run)]) == 0
+    told = capsys.readouterr().out
+    assert told.count(f"{n} rows, written under an earlier recipe") == 2  # trl, openai
+    assert "the last session was stopped" in told
+
+
+def test_a_typo_in_a_part_that_every_recipe_needs_is_told_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("prompts: {path: p.jsonl}\nsample:\n  - model: scripted:x\njuge: [number]\n")
+    assert main(["run", str(path)]) == 2
+    assert f"{path}:4: juge: unknown key; did you mean 'judge'?" in capsys.readouterr().err
+
+
+def test_references_that_a_grader_cannot_read_are_told_as_the_rows_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "words.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"Say {i}.", "reference": "APPLE"}) + "\n" for i in range(200)))
+    assert main(["run", str(path), "--gen", "scripted:a", "--judge", "number", "-o", str(tmp_path / "out")]) == 4
+    told = capsys.readouterr().err
+    assert "a reference that it cannot read" in told and "Mend these rows" in told and "Mend the judge" not in told

@@ -54,6 +54,10 @@ class Folder:
     def __exit__(self, *_: object) -> None:
         self.ledger.close()
 
+    def shows(self, view: bytes) -> bool:
+        """A file of this view is of the last recipe, under its own pairing or another; else of an earlier one."""
+        return view == view_of(self.view.hash, pairing_of(self.ledger, view))
+
     def under(self, pair: Pairing) -> View:
         """The same view, paired by another rule."""
         return replace(self.view, plan=replace(self.view.plan, rule=rule_of(pair, self.recipe.seed)))

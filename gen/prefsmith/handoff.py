@@ -10,7 +10,7 @@ import orjson
 
 from prefsmith.errors import UsageError
 from prefsmith.export import Naming, Written, write
-from prefsmith.folder import ID_SHIFT, Folder, pairing_fact, view_of
+from prefsmith.folder import ID_SHIFT, Folder, pairing_fact, pairing_of, view_of
 from prefsmith.ledger.ledger import Ledger
 from prefsmith.recipe import Pairing
 
@@ -36,6 +36,14 @@ def export_job(
         )
         stream = (record for i, f in enumerate(opened) for record in f.records(i * ID_SHIFT))
         return write(stream, formats, out, merged)
+
+
+def formats_in(ledger: Ledger, formats: Sequence[str]) -> list[str]:
+    """A recipe's formats, and those that `export` has added to the folder under the run's own pairing: what is written
+    anew is written in all of them."""
+    kept = ledger.db.execute("SELECT format, view FROM export ORDER BY id").fetchall()
+    added = [form for form, view in kept if form not in formats and pairing_of(ledger, view) is None]
+    return [*formats, *dict.fromkeys(added)]
 
 
 def export_into(ledger: Ledger, folder: Path, formats: Sequence[str], pair: Pairing | None = None) -> list[Written]:

@@ -19,7 +19,7 @@ from prefsmith.backends import Resolved
 from prefsmith.engine import Settings
 from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError, at
 from prefsmith.folder import Folder
-from prefsmith.handoff import export_into
+from prefsmith.handoff import export_into, formats_in
 from prefsmith.held import purse_of, settle_held
 from prefsmith.intake import begun, check_columns, prompts_of, same_prompts, selected, tell_set_aside
 from prefsmith.judging.graders import Grader
@@ -96,7 +96,7 @@ def reread_job(folder: Path, say: Say = print) -> int:
         ledger.learn({"reread": {"read_version": READ_VERSION, **told._asdict()}})
         say(str(told))
         with Folder(folder) as before:
-            formats = before.recipe.export
+            formats = formats_in(ledger, before.recipe.export)
         if told.n_owed:
             say(f"the exported files are left as they were; `prefsmith judge {folder}` asks what is owed")
         for written in () if told.n_owed else export_into(ledger, folder, formats):
@@ -195,7 +195,8 @@ def _carried_out(
             n_graded = ledger.counters().get("verdicts", 0) - graded
             say("nothing was asked: everything was here" + (f"; {n_graded:,} graded anew" if n_graded else ""))
         to_export = only is None and _to_export(ledger, code, say)
-        for written in export_into(ledger, ledger.folder, recipe.export) if to_export else ():
+        formats = formats_in(ledger, recipe.export)
+        for written in export_into(ledger, ledger.folder, formats) if to_export else ():
             if skipped := ", ".join(f"{n} {why}" for why, n in written.skipped.items()):
                 say(f"{written.path}: left out {skipped}")
     except Exception as e:

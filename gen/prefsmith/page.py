@@ -131,7 +131,10 @@ def _ending(s: Json) -> Iterator[str]:
             yield f"warning: no verdict by {name} has a result ({why}); `prefsmith explain RUN ID` shows the replies"
     for f in s["files"]:
         empty = "" if f["n_rows"] else ": nothing to train on"
-        yield f"{f['path']}  ({f['format']}, {counted(f['n_rows'], 'row')}{empty})"
+        of = "" if f["current"] else ", written under an earlier recipe"
+        yield f"{f['path']}  ({f['format']}, {counted(f['n_rows'], 'row')}{of}{empty})"
+    if s["exit"] == ThresholdFailed.exit_code:
+        yield "warning: the last session was stopped, too many verdicts having no result; it wrote no file"
     if n_open:
         yield f"not finished: {counted(n_open, 'item')} of {s['items']['n']:,} to go"
     elif s["n_pairs"] == 0:

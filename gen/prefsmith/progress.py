@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from prefsmith.outcomes import Judged
+from prefsmith.reasons import Reason
 
 ENOUGH_VERDICTS: Final = 200
 """Below this many verdicts a share says little."""
@@ -91,9 +92,16 @@ class Progress:
         if total < ENOUGH_VERDICTS or missing <= most * total:
             return None
         reason, count = (self.n_no_verdict + self.earlier - Counter({"": self.earlier[""]})).most_common(1)[0]
-        return (
-            f"{missing / total:.1%} of {total} verdicts have no result, most often {reason} "
-            f"({count}); max_no_verdict is {most:.1%}. `prefsmith explain RUN ID` shows the replies. Mend the judge "
-            "and run again to go on; what it was asked already is asked again only when its file, its model or the "
-            "endpoint's `identity:` changes"
+        told = (
+            f"{missing / total:.1%} of {total} verdicts have no result, most often {reason} ({count}); max_no_verdict "
+            f"is {most:.1%}. "
+        )
+        if reason == Reason.GRADER_ERROR:
+            return told + (
+                "`prefsmith explain RUN line:1` shows what a grader says of a row, such as a reference that it cannot "
+                "read. Mend these rows, or let the others go on without them: --set max_no_verdict=1"
+            )
+        return told + (
+            "`prefsmith explain RUN ID` shows the replies. Mend the judge and run again to go on; what it was asked "
+            "already is asked again only when its file, its model or the endpoint's `identity:` changes"
         )

@@ -104,8 +104,10 @@ def summary_of(path: Path) -> Json:
             "endpoints": endpoints,
             "exit": last[0],
             "files": [
-                {"path": str(path / file), "format": form, "n_rows": n}
-                for form, file, n in folder.ledger.db.execute("SELECT format, path, n_rows FROM export ORDER BY id")
+                {"path": str(path / file), "format": form, "n_rows": n, "current": folder.shows(view)}
+                for form, file, n, view in folder.ledger.db.execute(
+                    "SELECT format, path, n_rows, view FROM export ORDER BY id"
+                )
             ],
         }
 

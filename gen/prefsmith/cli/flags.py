@@ -77,6 +77,8 @@ def recipe_of(args: Namespace) -> Given:
     changes = [*_sampling(args, draft), *_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
     for part, ask in (("sample", _no_sample), ("judge", _no_judge)):
         if not draft.tree.get(part) and not any(change.place[0] == part for change in changes):
+            if any(key not in Recipe.model_fields for key in draft.tree):
+                merge(draft, changes)  # a typo is told with its line; the part may be there under it
             raise UsageError(ask(draft))
     folder = Path(args.out) if args.out else run_folder(DEMO["prompts"]["path"] if args.x is None else args.x)
     return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
