@@ -96,7 +96,6 @@ def _reread(args: Namespace, folder: Path) -> int:
     """What is told of a folder's verdicts is told anew, by whoever told it before."""
     from prefsmith.cli.flags import only_reread
     from prefsmith.cli.progress import ProgressLine
-    from prefsmith.evaluation.job import write_report
     from prefsmith.folder import Folder
     from prefsmith.job import reread_job
 
@@ -110,6 +109,8 @@ def _reread(args: Namespace, folder: Path) -> int:
             line.say(f"the report is as it was; `{again}`, with the judges that it names, writes it anew")
             return 0
         if recipe.pair.strategy == "arms" and not n_owed:
+            from prefsmith.evaluation.job import write_report
+
             write_report(folder)
     return _finish(args, folder, 0)
 
