@@ -154,3 +154,55 @@ def test_references_that_a_grader_cannot_read_are_told_as_the_rows_fault(
     assert main(["run", str(path), "--gen", "scripted:a", "--judge", "number", "-o", str(tmp_path / "out")]) == 4
     told = capsys.readouterr().err
     assert "a reference that it cannot read" in told and "Mend these rows" in told and "Mend the judge" not in told
+
+
+def test_verify_compares_an_evaluations_report_with_its_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = evaluated(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    # Also under another name of the folder than the one that stands in the report.
+    assert main(["verify", "eval"]) == 0
+    assert "eval/: 3 files compared with the ledger" in capsys.readouterr().out
+    table = out / "eval/table.md"
+    table.write_text(table.read_text().replace("0.0", "9.9"))
+    (out / "eval/samples.jsonl").unlink()
+    assert main(["verify", str(out)]) == 4
+    told = capsys.readouterr().out
+    assert "damaged: eval/table.md: does not tell what the ledger holds" in told
+    assert "damaged: eval/samples.jsonl: is missing" in told and "--reread" in told
+    assert main(["judge", str(out), "--reread", "--quiet"]) == 0
+    assert main(["verify", str(out)]) == 0
+
+
+def test_one_arm_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("eval", prompts(tmp_path), "--arm", "a=scripted:a", "-o", str(tmp_path / "out"), "--quiet")
+    assert main([*words, "--judge", "pairwise-help", "--judge-model", "scripted:j"]) == 2
+    assert "'a' is the only arm" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main([*words, "--judge", "contains", "--set", "judge.0.text=bread"]) == 0
+
+
+def test_every_row_that_was_set_aside_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = prompts(tmp_path)
+    with Path(path).open("a") as file:
+        file.writelines(f"{{bad {i}\n" for i in range(7))
+    words = ("--gen", "scripted:a", "--n", "2", "--judge", "contains", "--set", "judge.0.text=bread")
+    assert main(["run", path, *words, "-o", str(tmp_path / "run"), "--quiet"]) == 0
+    assert f"`prefsmith summary {tmp_path / 'run'} --set-aside` names all" in capsys.readouterr().err
+    assert main(["summary", str(tmp_path / "run"), "--set-aside"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"line {i}" for i in range(13, 20)]
+    assert lines[0] == "line 13: bad_json: {bad 0"
+    assert main(["summary", str(tmp_path / "run"), "--set-aside", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[6] == {"line": 19, "reason": "bad_json", "excerpt": "{bad 6"}
+
+
+def test_export_pairs_anew_by_any_part_of_the_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--gen", "scripted:a", "--n", "4", "--judge", "rubric-help", "--judge-model", "scripted:j", "--quiet")
+    assert main(["run", prompts(tmp_path), *words, "-o", str(tmp_path / "run")]) == 0
+    one = rows_in(tmp_path / "run/export/trl/train.jsonl")
+    export = ("export", str(tmp_path / "run"), "-o", str(tmp_path / "more"))
+    assert main([*export, "--set", "pair.max_per_prompt=2"]) == 0
+    assert rows_in(tmp_path / "more/trl/train.jsonl") > one
+    assert main([*export, "--set", "seed=3"]) == 2
+    assert "places of `pair` alone" in capsys.readouterr().err

@@ -120,7 +120,8 @@ def dotted(place: Place) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest of `known`, or all of them when none is near."""
     names = sorted(known)
-    near = get_close_matches(word, names, n=1, cutoff=0.6)
+    bare = {name.lstrip("-"): name for name in names}  # the dashes of two flags are alike, and say nothing
+    near = get_close_matches(word.lstrip("-"), bare, n=1, cutoff=0.6)
     if near:
-        return f"did you mean {near[0]!r}? (known: {', '.join(names)})"
+        return f"did you mean {bare[near[0]]!r}? (known: {', '.join(names)})"
     return f"known: {', '.join(names) or 'none'}"

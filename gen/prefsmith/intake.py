@@ -147,7 +147,7 @@ def tell_set_aside(ledger: Ledger, selection: Selection, say: Say) -> None:
     for line, why, excerpt in ledger.db.execute(f"SELECT line, reason, excerpt {where} ORDER BY line LIMIT 5", chosen):
         say(f"set aside line {line}: {why}: {excerpt or ''}"[:160])
     if n > 5:
-        say(f"set aside {counted(n - 5, 'more row')}; `SELECT line, reason, excerpt FROM row` in {NAME} names all")
+        say(f"set aside {counted(n - 5, 'more row')}; `prefsmith summary {ledger.folder} --set-aside` names all")
 
 
 def check_columns(ledger: Ledger, view: View, say: Say) -> None:

@@ -164,9 +164,10 @@ def export(args: Namespace) -> int:
 
 def verify(args: Namespace) -> int:
     folder = _run_folder(args.run)
+    from prefsmith.evaluation.job import verify_report
     from prefsmith.recheck import verify_folder
 
-    report = verify_folder(folder, args.sample)
+    report = verify_report(folder, verify_folder(folder, args.sample))
     if args.json:
         emit_json({"damages": list(report.damages), "lines": list(report.lines), "cures": list(report.cures)})
     else:
@@ -185,8 +186,23 @@ def explain(args: Namespace) -> int:
 
 
 def summary(args: Namespace) -> int:
-    _print_summary(args, _run_folder(args.run))
+    folder = _run_folder(args.run)
+    if args.set_aside:
+        _print_set_aside(args, folder)
+    else:
+        _print_summary(args, folder)
     return 0
+
+
+def _print_set_aside(args: Namespace, folder: Path) -> None:
+    from prefsmith.summary import set_aside
+
+    rows = set_aside(folder)
+    if args.json:
+        emit_json(rows)
+    else:
+        told = (f"line {row['line']}: {row['reason']}: {row['excerpt'] or ''}" for row in rows)
+        emit("\n".join(plain(one).replace("\n", "\\n") for one in told) or "none")
 
 
 def bench(args: Namespace) -> int:

@@ -190,7 +190,11 @@ def billed_of(args: Namespace) -> Billed | None:
 
 def pairing_of(args: Namespace, last: Recipe) -> Pairing | None:
     """The pairing rule of `export`: None when no flag asks for another than the run's own. Raises UsageError."""
-    changes = [change for change in _plain(args) if change.place[0] == "pair"]
+    sets = list(_sets(args))
+    for change in sets:
+        if change.place[0] != "pair":
+            raise UsageError(f"{change.origin}: `export` pairs and asks nothing; it sets places of `pair` alone")
+    changes = [*(change for change in _plain(args) if change.place[0] == "pair"), *sets]
     return merge(_of_last(last), changes).pair if changes else None
 
 

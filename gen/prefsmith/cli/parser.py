@@ -256,6 +256,7 @@ def _add_export(parser: ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs; several are written as one")
     _add_to(parser)
     _add_pairing(parser)
+    parser.add_argument("--set", action="append", metavar="PLACE=VALUE", help="more of it, such as pair.correct=0.5")
     parser.add_argument("-o", "--out", metavar="DIR", help="where to write (default: the run's own folder)")
     parser.add_argument("--json", action="store_true", help="what was written, as JSON")
 
@@ -271,6 +272,9 @@ def _add_readers(added: dict[str, ArgumentParser]) -> None:
         "id", metavar="ID", help="an id of an item or prompt, or its first 4 characters; a source id; line:N"
     )
     _add_show(added["summary"], 0)
+    added["summary"].add_argument(
+        "--set-aside", action="store_true", help="name each row of the source that was set aside, and why"
+    )
 
 
 def _add_bench(parser: ArgumentParser) -> None:

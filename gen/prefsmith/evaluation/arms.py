@@ -32,6 +32,12 @@ def name_of(row: Sample) -> str:
 def check_arms(recipe: Recipe, resolution: Resolution) -> None:
     """Raises UsageError for rows that cannot be held against each other."""
     first = recipe.sample[0]
+    comparing = [entry.confirm for entry in recipe.judge if entry.confirm]
+    if len(recipe.sample) == 1 and comparing:
+        raise UsageError(
+            f"eval: {name_of(first)!r} is the only arm, and {comparing[0]} compares two; add an --arm, or mark the "
+            "answers of the one by a grader"
+        )
     for name, n in Counter(map(name_of, recipe.sample)).items():
         if n > 1:
             raise UsageError(f"eval: {n} arms are called {name!r}; name them apart, such as --arm before={first.model}")

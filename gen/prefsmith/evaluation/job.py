@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -19,10 +20,12 @@ from prefsmith.job import run_job
 from prefsmith.judging.graders import Grader
 from prefsmith.judging.load import kind_of, pairwise_names
 from prefsmith.purse import Billed
+from prefsmith.recheck import Report
 from prefsmith.recipe import Recipe
 from prefsmith.records import Json
 from prefsmith.session import OnProgress
 from prefsmith.stages.build import Resolution, resolve
+from prefsmith.text import counted
 
 REPORT, TABLE, SAMPLES = "eval/report.json", "eval/table.md", "eval/samples.jsonl"
 
@@ -48,11 +51,48 @@ def evaluation_job(
 def write_report(path: Path) -> Json:
     """Write the report, its table and the answers side by side; returns the report."""
     report = report_of(path)
-    replace_file(path / REPORT, [orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)])
-    replace_file(path / TABLE, [render(report, categories=True).encode(), b"\n"])
     with Folder(path) as folder:
-        replace_file(path / SAMPLES, _lines(samples_of(folder)))
+        for name, content in _files(report, folder):
+            replace_file(path / name, content)
     return report
+
+
+def verify_report(path: Path, found: Report) -> Report:
+    """What `verify` finds, and of an evaluation whose ledger is whole, whether its report is what that gives now."""
+    if found.damages:
+        return found
+    with Folder(path) as folder:
+        if folder.recipe.pair.strategy != "arms":
+            return found
+        last = folder.ledger.db.execute("SELECT exit FROM session ORDER BY id DESC LIMIT 1").fetchone()
+        if last[0] != 0:
+            return replace(found, lines=(*found.lines, "eval/: not compared, for the evaluation is not finished"))
+        # The name under which the folder was reached stands in its report.
+        kept = _read_json(path / REPORT)
+        report = report_of(path) | {"folder": kept.get("folder")}
+        files = [(name, b"".join(content)) for name, content in _files(report, folder)]
+    damages = [
+        f"{name}: is missing" if not (path / name).is_file() else f"{name}: does not tell what the ledger holds"
+        for name, content in files
+        if not (path / name).is_file() or (path / name).read_bytes() != content
+    ]
+    cure = f"`prefsmith judge {path} --reread` writes the report anew from the ledger, which is whole, and asks nothing"
+    told = f"eval/: {counted(len(files), 'file')} compared with the ledger"
+    return replace(found, damages=tuple(damages), lines=(*found.lines, told), cures=(cure,) if damages else ())
+
+
+def _files(report: Json, folder: Folder) -> Iterator[tuple[str, Iterable[bytes]]]:
+    yield REPORT, [orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)]
+    yield TABLE, [render(report, categories=True).encode(), b"\n"]
+    yield SAMPLES, _lines(samples_of(folder))
+
+
+def _read_json(path: Path) -> Json:
+    try:
+        kept = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _check_comparing(recipe: Recipe) -> None:

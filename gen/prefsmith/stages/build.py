@@ -189,7 +189,7 @@ def _judging(recipe: Recipe, place: Place, spec: Judge, roots: Sequence[Path], k
     grades = spec.use is not None and (name in GRADERS or ".py:" in name)
     if grades:
         if spec.model is not None:
-            raise UsageError(f"the grader {name!r} needs no model; leave `model` out")
+            raise UsageError(f"the grader {name!r} needs no model; leave `model` out (or null)")
         return Judging(spec, make_grader(spec))
     if not name.endswith(".toml") and name not in judge_names():
         known = did_you_mean(name, [*GRADERS, *judge_names()])
