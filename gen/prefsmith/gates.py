@@ -32,14 +32,15 @@ def gated(
     gates: Gates, known: Known, samplers: Mapping[int, bytes], seed: int, of_prompt: bytes
 ) -> dict[Key, Reason | None]:
     """The gate that holds each completion back, None for those that pass. `samplers`: id -> hash."""
-    out: dict[Key, Reason | None] = {}
+    held, bodies = known.completions, known.bodies
+    out = {key: _gate(gates, c, bodies.get(c.text)) for key, c in held.items()}
+    passed = [key for key, reason in out.items() if reason is None]
+    if len({held[key].text for key in passed}) == len(passed):
+        return out
     by_text: dict[int, list[Key]] = {}
-    for key, completion in known.completions.items():
-        reason = _gate(gates, completion, known.bodies.get(completion.text))
-        out[key] = reason
-        if reason is None:
-            by_text.setdefault(completion.text, []).append(key)
-    for keys in by_text.values() if len(by_text) < len(out) else ():
+    for key in passed:
+        by_text.setdefault(held[key].text, []).append(key)
+    for keys in by_text.values():
         if len(keys) > 1:
             stays = min(keys, key=lambda k: draw(seed, b"identical", of_prompt, samplers[k[0]], k[1]))
             out.update({k: Reason.IDENTICAL for k in keys if k != stays})
@@ -47,10 +48,8 @@ def gated(
 
 
 def _gate(gates: Gates, completion: Completion, body: bytes | None) -> Reason | None:
-    if completion.finish_reason == "length":
-        return Reason.TRUNCATED
     if completion.finish_reason not in NATURAL_STOPS:
-        return Reason.ABORTED
+        return Reason.TRUNCATED if completion.finish_reason == "length" else Reason.ABORTED
     if completion.n_tokens is not None and completion.n_tokens < gates.min_tokens:
         return Reason.EMPTY
     if completion.n_chars <= TRIVIAL_CHARS and body is not None and _says_nothing(body):

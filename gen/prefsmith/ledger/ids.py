@@ -67,7 +67,5 @@ def base_seed(run_seed: int, of_prompt: bytes, of_sampler: bytes) -> int:
 
 def draw(seed: int, *parts: bytes | int) -> int:
     """A reproducible 64-bit draw: ties and random picks come from here, never from a position."""
-    raw = blake2b(b"%d" % seed, digest_size=8, person=b"draw")
-    for part in parts:
-        raw.update(b"\x1f" + part if isinstance(part, bytes) else b"\x1f%d" % part)
-    return int.from_bytes(raw.digest(), "big")
+    told = [b"%d" % seed, *[part if isinstance(part, bytes) else b"%d" % part for part in parts]]
+    return int.from_bytes(blake2b(b"\x1f".join(told), digest_size=8, person=b"draw").digest(), "big")

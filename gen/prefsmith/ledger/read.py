@@ -142,8 +142,9 @@ def _add_verdicts(db: sqlite3.Connection, wanted: str, judges: Collection[int], 
         known = out[prompt]
         known.reads[of] = reads
         if judge in judges:
-            key = (judge, of, shown_ids(shown), repeat)
-            known.verdicts[key] = as_judged(kind, value, p, choice, reason, ranking)
+            plain = kind == "score" and reason is None  # as nearly all are
+            result = _score(value, None, p) if plain else as_judged(kind, value, p, choice, reason, ranking)
+            known.verdicts[judge, of, shown_ids(shown), repeat] = result
 
 
 def _reads_hashes(db: sqlite3.Connection, ids: Collection[int]) -> dict[int, bytes]:
@@ -155,6 +156,8 @@ def _reads_hashes(db: sqlite3.Connection, ids: Collection[int]) -> dict[int, byt
 
 def _add_artifacts(db: sqlite3.Connection, wanted: str, judges: Collection[int], out: dict[int, Known]) -> None:
     """Lists that judges wrote, as verdicts about no text; which columns they read, their calls say."""
+    if db.execute("SELECT 1 FROM artifact LIMIT 1").fetchone() is None:
+        return
     sql = (
         "SELECT c.prompt, a.made_by, a.body, r.id, r.hash FROM artifact a JOIN call c ON c.id = a.call "
         f"JOIN reads r ON r.id = c.unit ->> '$.reads' WHERE a.item IN (SELECT id FROM item WHERE prompt {_IN})"
@@ -195,8 +198,7 @@ def _add_calls(
 def shown_ids(shown: str) -> tuple[int, ...]:
     if not shown:
         return ()
-    # Nearly all verdicts are about one text, and a reader meets millions of them.
-    return tuple(map(int, shown.split(","))) if "," in shown else (int(shown),)
+    return (int(shown),) if shown.isdecimal() else tuple(map(int, shown.split(",")))
 
 
 def as_judged(

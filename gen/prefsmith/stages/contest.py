@@ -44,7 +44,7 @@ def contested(item: Item, known: Known, texts: Mapping[str, int]) -> Contested:
     """`texts`: as `by_hash` gives them."""
     named = {texts[one]: bytes.fromhex(one) for one in item.columns[ANSWERS]}
     a, b = (texts[one] for one in item.columns[ANSWERS])
-    return Contested(a, b, Entrants.named(b"".join(named.values()), named, known))
+    return Contested(a, b, Entrants.named(b"".join(named.values()), named))
 
 
 def wants(stage: Stage, pair: Contested, item: OpenItem, known: Known, correct: float) -> Iterator[Want]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import factorial
 
 from prefsmith.ledger.ids import draw
-from prefsmith.ledger.known import Known
 from prefsmith.outcomes import Key
 
 _MOST_DRAWS = 1000
@@ -19,18 +18,17 @@ class Entrants:
 
     __slots__ = ("_names", "_samplers", "alive", "of_prompt", "texts")
 
-    def __init__(self, of_prompt: bytes, alive: Sequence[Key], known: Known, samplers: Mapping[int, bytes]) -> None:
+    def __init__(self, of_prompt: bytes, alive: Mapping[Key, int], samplers: Mapping[int, bytes]) -> None:
         self.of_prompt = of_prompt
         self._samplers = samplers
         self._names: dict[int, bytes] = {}
-        completions = known.completions
-        self.alive = {key: completions[key].text for key in alive}
-        self.texts = tuple(dict.fromkeys(self.alive.values()))
+        self.alive = alive
+        self.texts = tuple(dict.fromkeys(alive.values()))
 
     @classmethod
-    def named(cls, of_prompt: bytes, names: Mapping[int, bytes], known: Known) -> Entrants:
+    def named(cls, of_prompt: bytes, names: Mapping[int, bytes]) -> Entrants:
         """Texts that nobody sampled, under names that say the same in every folder."""
-        out = cls(of_prompt, (), known, {})
+        out = cls(of_prompt, {}, {})
         out.texts, out._names = tuple(names), dict(names)
         return out
 

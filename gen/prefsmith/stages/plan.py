@@ -84,8 +84,9 @@ def gates_of(plan: Plan, work: Work, known: Known) -> dict[Key, Reason | None]:
 
 def entrants(plan: Plan, work: Work, gates: Mapping[Key, Reason | None], known: Known) -> Entrants:
     """The texts to decide among: those of the completions that passed, by cell and index."""
-    alive = [k for k in plan.keys if gates.get(k, Reason.INCOMPLETE) is None]
-    return Entrants(work.hash, alive, known, plan.sampler_hashes)
+    held = known.completions
+    alive = {key: held[key].text for key in plan.keys if gates.get(key, Reason.INCOMPLETE) is None}
+    return Entrants(work.hash, alive, plan.sampler_hashes)
 
 
 def _settled(plan: Plan, item: OpenItem, of: Entrants, known: Known) -> Settled:
