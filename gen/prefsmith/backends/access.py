@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 OPENAI_HOST = "api.openai.com"
 ACCEPTED = "gzip, deflate"
 """What aiohttp unpacks without further packages; httpx2 might promise more."""
+_TOLD_ITS_MAKER = (
+    "Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async", "Retry-Count", "Read-Timeout",
+)  # fmt: skip
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -109,10 +112,11 @@ class Access:
         return (*((self.key,) if isinstance(self.key, str) else self.key.made), *self.hidden)
 
     def without(self) -> dict[str, str | openai.Omit]:
-        """Headers that the SDK would add: it fills these from OPENAI_… variables, not meant for just any server."""
+        """Headers that the SDK would add: from OPENAI_… variables, not meant for just any server; and what it tells its
+        maker of this machine, and of retries that it does not make here."""
         import openai
 
-        gone: dict[str, str | openai.Omit] = {}
+        gone: dict[str, str | openai.Omit] = {f"X-Stainless-{name}": openai.Omit() for name in _TOLD_ITS_MAKER}
         if urlsplit(self.url).hostname != OPENAI_HOST:
             if self.organization is None:
                 gone["OpenAI-Organization"] = openai.Omit()
