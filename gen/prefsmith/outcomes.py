@@ -130,4 +130,7 @@ class Record:
     reason: Reason | None
 
     def sample(self, key: Key) -> Sample:
-        return next(s for s in self.samples if s.key == key)
+        for one in self.samples:
+            if one.key == key:
+                return one
+        raise KeyError(key)

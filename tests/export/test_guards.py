@@ -25,6 +25,11 @@ def test_an_ordinary_pair_is_refused_by_no_target(record: Callable[..., Record])
     assert [refused(record(), target) for target in TARGETS] == [None, None, None]
 
 
+def test_the_six_characters_of_an_escaped_nul_are_a_text_like_others(record: Callable[..., Record]) -> None:
+    assert refused(record(answers=("write \\u0000", "y"))) is None
+    assert refused(record(answers=("write \\u0000", "y\0"))) == "nul"
+
+
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [

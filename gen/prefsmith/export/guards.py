@@ -16,6 +16,8 @@ from hashlib import blake2b
 from itertools import groupby
 from unicodedata import normalize
 
+import orjson
+
 from prefsmith.outcomes import Pair, Record, Sample
 from prefsmith.reasons import Reason
 from prefsmith.records import ROLES, Json, Message, canonical
@@ -84,10 +86,11 @@ def refusal(record: Record, pair: Pair, target: Carries) -> str | None:
 def uncarried(record: Record, pair: Pair, target: Carries) -> str | None:
     """Of a pair that nothing else speaks against: what this target cannot hold, or None."""
     turns = record.item.prompt.messages
+    last = turns[-1]["role"]
     return (
         _not_carried(turns, target)
-        or _not_carried((turns[-1], record.sample(pair.chosen).message), target)
-        or _not_carried((turns[-1], record.sample(pair.rejected).message), target)
+        or _not_carried((record.sample(pair.chosen).message,), target, last)
+        or _not_carried((record.sample(pair.rejected).message,), target, last)
     )
 
 
@@ -141,6 +144,11 @@ def _strings(value: Json) -> Iterator[str]:
 
 
 def _unreadable(value: Json) -> str | None:
+    try:
+        if b"\\u0000" not in orjson.dumps(value):
+            return None  # nearly always, and found out at once
+    except orjson.JSONEncodeError:
+        pass
     for text in _strings(value):
         if "\0" in text:
             return Refusal.NUL
@@ -222,12 +230,12 @@ def _any_of(tokens: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"{re.escape(h)}(?:{'|'.join(re.escape(t[2:]) for t in ts)})" for h, ts in groups))
 
 
-def _not_carried(turns: Sequence[Message], target: Carries) -> str | None:
-    before = ""
+def _not_carried(turns: Sequence[Message], target: Carries, before: str = "") -> str | None:
+    """`before`: the role of the turn that these follow."""
     for message in turns:
         known = target.keys.get(message["role"], frozenset())
-        held = {key for key, value in message.items() if value not in (None, [])} - {"role", "content"}
-        if not held <= known:
+        held = {key for key, value in message.items() if value not in (None, [])} if len(message) > 2 else set()
+        if not held - {"role", "content"} <= known:
             return Refusal.MESSAGE_KEY
         if message["role"] == before == "user" and not target.user_runs:
             return Refusal.USER_RUN
