@@ -27,7 +27,7 @@ from stub import many_files
 
 
 class Sizes(NamedTuple):
-    cpu_prompts: int = 400
+    cpu_prompts: int = 1500
     at_a_time: tuple[tuple[int, float], ...] = ((64, 0.05), (256, 0.2))
     """So many slots, and the mean latency."""
     many: tuple[int, ...] = (1024, 4096)
@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
     hidden_prompts: int = 500
     tpm: int = 600_000
     heavy_prompts: int = 330
-    fault_prompts: int = 2000
+    fault_prompts: int = 4000
     calm_s: float = 5.0
     storm_s: float = 20.0
     outage_s: float = 30.0
