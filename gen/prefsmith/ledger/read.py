@@ -156,8 +156,6 @@ def _reads_hashes(db: sqlite3.Connection, ids: Collection[int]) -> dict[int, byt
 
 def _add_artifacts(db: sqlite3.Connection, wanted: str, judges: Collection[int], out: dict[int, Known]) -> None:
     """Lists that judges wrote, as verdicts about no text; which columns they read, their calls say."""
-    if db.execute("SELECT 1 FROM artifact LIMIT 1").fetchone() is None:
-        return
     sql = (
         "SELECT c.prompt, a.made_by, a.body, r.id, r.hash FROM artifact a JOIN call c ON c.id = a.call "
         f"JOIN reads r ON r.id = c.unit ->> '$.reads' WHERE a.item IN (SELECT id FROM item WHERE prompt {_IN})"
