@@ -11,8 +11,11 @@ from prefsmith.report.plots import Whisker, reliability, whiskers
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums;
+  display: block; overflow-x: auto }
+th, td { padding: .2rem .5rem; border-bottom: 1px solid #ddd; text-align: right }
+td { white-space: nowrap }
+.words td:last-child, .words th:last-child { text-align: left; white-space: normal; min-width: 18rem }
 th:first-child, td:first-child { text-align: left }
 svg { display: block; margin: 1rem 0; max-width: 100%; height: auto }
 h2 { margin-top: 2.5rem } .small { color: #666; font-size: 13px }
@@ -86,7 +89,7 @@ def _judge(judge: Json, rules: Json) -> Iterator[str]:
          rules.get(of["rule"], of["rule"]))
         for name, of in shares
     ]  # fmt: skip
-    yield _table(("share", "value", "count", "Wilson 95%", "bootstrap 95%", "rule"), rows)
+    yield _table(("share", "value", "count", "Wilson 95%", "bootstrap 95%", "rule"), rows, "words")
     yield _table(("gold", "A", "tie", "B", "not covered"), _confusion(judge["confusion"]))
     yield f"<p>{_agreement(judge)}</p>"
     yield from _usage(judge["usage"])
@@ -166,7 +169,8 @@ def _method(report: Json) -> Iterator[str]:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
+    """`kind`: "words" where the last column is a sentence."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f'<table class="{kind}"><tr>{top}</tr>{body}</table>'
