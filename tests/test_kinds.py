@@ -180,19 +180,21 @@ def test_one_arm_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*words, "--judge", "pairwise-help", "--judge-model", "scripted:j"]) == 2
     assert "'a' is the only arm" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main([*words, "--judge", "contains", "--set", "judge.0.text=bread"]) == 0
+    assert "one arm alone is marked" in capsys.readouterr().err
 
 
 def test_every_row_that_was_set_aside_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = prompts(tmp_path)
     with Path(path).open("a") as file:
         file.writelines(f"{{bad {i}\n" for i in range(7))
+        file.write('{"prompt": "Say 3."}\n')
     words = ("--gen", "scripted:a", "--n", "2", "--judge", "contains", "--set", "judge.0.text=bread")
     assert main(["run", path, *words, "-o", str(tmp_path / "run"), "--quiet"]) == 0
     assert f"`prefsmith summary {tmp_path / 'run'} --set-aside` names all" in capsys.readouterr().err
     assert main(["summary", str(tmp_path / "run"), "--set-aside"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"line {i}" for i in range(13, 20)]
-    assert lines[0] == "line 13: bad_json: {bad 0"
+    assert [line.split(":")[0] for line in lines] == [f"line {i}" for i in range(13, 21)]
+    assert lines[0] == "line 13: bad_json: {bad 0" and lines[-1] == "line 20: duplicate"
     assert main(["summary", str(tmp_path / "run"), "--set-aside", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[6] == {"line": 19, "reason": "bad_json", "excerpt": "{bad 6"}
 
@@ -206,3 +208,44 @@ def test_export_pairs_anew_by_any_part_of_the_rule(tmp_path: Path, capsys: pytes
     assert rows_in(tmp_path / "more/trl/train.jsonl") > one
     assert main([*export, "--set", "seed=3"]) == 2
     assert "places of `pair` alone" in capsys.readouterr().err
+    assert main([*export, "--strategy", "arms"]) == 2
+    assert "known: best_worst, correct_incorrect" in capsys.readouterr().err
+    assert main([*export[:2], "-o", str(tmp_path / "run")]) == 2
+    assert "holds a run" in capsys.readouterr().err and not (tmp_path / "run/trl").exists()
+    assert main([*export, "--outt", "x"]) == 2
+    assert "did you mean '--out'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("by_recipe", [False, True])
+def test_arms_answer_at_temperature_0_unless_told_otherwise(tmp_path: Path, by_recipe: bool) -> None:
+    """Whatever a demo's own run samples at."""
+    out, arms = tmp_path / "out", ("scripted:a", "scripted:b")
+    words = ["demo:tiny", "--limit", "5", "--arm", arms[0], "--arm", arms[1], "--judge", "demo"]
+    if by_recipe:
+        rows = [{"model": arm} for arm in arms]
+        recipe = {"prompts": {"path": "demo:tiny", "limit": 5}, "sample": rows, "judge": "demo"}
+        words = [str(tmp_path / "r.yaml")]
+        Path(words[0]).write_text(json.dumps(recipe))
+    assert main(["eval", *words, "-o", str(out), "--quiet", "--set", "max_no_verdict=1"]) == 0
+    report = json.loads((out / "eval/report.json").read_text())
+    assert [one["temperature"] for one in report["temperatures"]] == [0.0]
+
+
+def test_files_of_an_unfinished_run_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    words = ["run", prompts(tmp_path), "--gen", "scripted:a", "--n", "2", "--judge", "contains"]
+    words += ["--set", "judge.0.text=bread", "-o", str(run), "--quiet"]
+    assert main([*words, "--budget", "1tok"]) == 3
+    assert main(["judge", str(run), "--judge", "contains", "--set", "judge.0.text=a", "--quiet"]) == 0
+    assert not (run / "export").exists()  # nothing to train on, and more to come
+    capsys.readouterr()
+    assert main(["export", str(run)]) == 0
+    assert f"{run} is not finished: 12 items to go" in capsys.readouterr().err
+
+
+def test_verify_says_what_it_does_not_look_at_in_a_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out = benched(tmp_path)
+    assert main(["verify", str(out)]) == 0
+    assert "the benchmark's report and verdicts: not compared" in capsys.readouterr().out

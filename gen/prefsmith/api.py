@@ -52,9 +52,7 @@ def run(recipe: Recipe, folder: str | Path | None = None) -> Run:
     owed, BudgetReached when the budget is used up; KeyboardInterrupt when it was interrupted.
     """
     place = Path(folder) if folder is not None else run_folder(recipe.prompts.path)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _in_a_loop():
         code = _carried_out(recipe, place)
     else:
         with ThreadPoolExecutor(1) as pool:
@@ -66,6 +64,14 @@ def run(recipe: Recipe, folder: str | Path | None = None) -> Run:
     if code:
         raise KeyboardInterrupt
     return Run(place)
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _carried_out(recipe: Recipe, folder: Path) -> int:

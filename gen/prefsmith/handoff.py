@@ -11,7 +11,8 @@ import orjson
 from prefsmith.errors import UsageError
 from prefsmith.export import Naming, Written, write
 from prefsmith.folder import ID_SHIFT, Folder, pairing_fact, pairing_of, view_of
-from prefsmith.ledger.ledger import Ledger
+from prefsmith.ledger.done import Done
+from prefsmith.ledger.ledger import NAME, Ledger
 from prefsmith.recipe import Pairing
 
 
@@ -21,6 +22,8 @@ def export_job(
     """Write files of one run, or of several into one. Asks nothing."""
     if out is None and len(folders) > 1:
         raise UsageError("several runs into one file: say where with -o FOLDER")
+    if out is not None and (out / NAME).is_file():
+        raise UsageError(f"{out} holds a run; without -o its own files are written, other ones go into another folder")
     if out is None:
         with Ledger.create(folders[0]) as ledger:
             return export_into(ledger, folders[0], formats, pair)
@@ -36,6 +39,13 @@ def export_job(
         )
         stream = (record for i, f in enumerate(opened) for record in f.records(i * ID_SHIFT))
         return write(stream, formats, out, merged)
+
+
+def n_open(path: Path) -> int:
+    """Items of a folder that are not finished under its last recipe."""
+    with Folder(path) as f:
+        db, chosen = f.ledger.db, f.view.selection
+        return chosen.n_items - Done(db, f.view.hash).n_items(db, chosen)
 
 
 def formats_in(ledger: Ledger, formats: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from prefsmith.backends import Resolved
 from prefsmith.engine import Settings
 from prefsmith.errors import BUDGET_REACHED, PrefsmithError, ProviderError, UsageError, at
 from prefsmith.folder import Folder
-from prefsmith.handoff import export_into, formats_in
+from prefsmith.handoff import export_into, formats_in, n_open
 from prefsmith.held import purse_of, settle_held
 from prefsmith.intake import begun, check_columns, prompts_of, same_prompts, selected, tell_set_aside
 from prefsmith.judging.graders import Grader
@@ -247,8 +247,11 @@ def _uses(resolution: Resolution, lane: str) -> list[Use]:
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
     """Files of a finished run, and of one with calls owed when there are pairs and no files yet: fewer rows replace no
     good file."""
-    if code not in (ProviderError.exit_code, BUDGET_REACHED):
+    if code not in (0, ProviderError.exit_code, BUDGET_REACHED) or (code == 0 and not n_open(ledger.folder)):
         return code == 0
+    if code == 0:  # `judge` over what a run has not finished yet
+        with Folder(ledger.folder) as folder:
+            return any(record.pairs for record in folder.records())
     kept = ledger.db.execute("SELECT count(*) FROM export").fetchone()[0]
     if kept:
         say(f"the exported files are left as they were; `prefsmith export {ledger.folder}` writes what there is now")

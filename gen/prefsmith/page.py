@@ -128,7 +128,7 @@ def _ending(s: Json) -> Iterator[str]:
     for name, tally in s["verdicts"].items():
         if tally and "scored" not in tally:
             why = ", ".join(f"{n:,} {reason}" for reason, n in tally.items())
-            yield f"warning: no verdict by {name} has a result ({why}); `prefsmith explain RUN ID` shows the replies"
+            yield f"warning: no verdict by {name} has a result ({why}); `prefsmith explain RUN ID` shows why"
     for f in s["files"]:
         empty = "" if f["n_rows"] else ": nothing to train on"
         of = "" if f["current"] else ", written under an earlier recipe"

@@ -132,17 +132,16 @@ def _tell_end(engine: Engine, lanes: Mapping[str, Lane[Job]], settings: Settings
                 say(f"{line.backend.endpoint} asked to wait {asked_s:,.0f} s; it was asked again after an hour")
     if progress.n_owed and code != BUDGET_REACHED:
         failed = ", ".join(f"{n} {why}" for why, n in progress.n_calls_failed.most_common())
+        failed = f", after failed attempts: {failed}" if failed else ""
         for lane in lanes.values():
             if lane.last_error and not lane.stopped:
                 say(f"{lane.name} failed last with: {lane.last_error.detail}")
         unseen = progress.n_items_unseen
         more = f"; not begun: {counted(unseen, 'item')}" if unseen else ""
-        say(
-            f"still owed: {counted(progress.n_owed, 'call')}, after failed attempts: {failed}{more}; run again to go on"
-        )
+        say(f"still owed: {counted(progress.n_owed, 'call')}{failed}{more}; run again to go on")
     n_all, n_without = progress.n_verdicts + progress.earlier.total(), progress.n_without
     if n_without > settings.max_no_verdict * n_all:
-        say(f"warning: {n_without} of {n_all} verdicts have no result; `prefsmith explain RUN ID` shows the replies")
+        say(f"warning: {n_without} of {n_all} verdicts have no result; `prefsmith explain RUN ID` shows why")
     done = f"{progress.n_items_done} of {progress.n_items} items"
     if code == BUDGET_REACHED:
         told = "" if engine.purse is None else f": {engine.purse.told()}"

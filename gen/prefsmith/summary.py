@@ -113,11 +113,11 @@ def summary_of(path: Path) -> Json:
 
 
 def set_aside(path: Path) -> list[Json]:
-    """Each row of the source that is no item: its line, why, and at most 200 characters of it."""
+    """Each row of the source that makes no item of its own: its line, why, and at most 200 characters of it."""
     with Folder(path) as folder:
         chosen = folder.view.selection
         found = folder.ledger.db.execute(
-            "SELECT line, reason, excerpt FROM row WHERE source = ? AND line <= ? AND item IS NULL ORDER BY line",
+            "SELECT line, reason, excerpt FROM row WHERE source = ? AND line <= ? AND reason IS NOT NULL ORDER BY line",
             (chosen.source, chosen.last_line),
         )
         return [{"line": line, "reason": reason, "excerpt": excerpt} for line, reason, excerpt in found]

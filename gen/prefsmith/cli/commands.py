@@ -147,7 +147,7 @@ def export(args: Namespace) -> int:
     folders = [_run_folder(name) for name in args.runs]
     from prefsmith.cli.flags import formats_of, pairing_of
     from prefsmith.folder import last_recipe, refuse_pairless
-    from prefsmith.handoff import export_job
+    from prefsmith.handoff import export_job, n_open
 
     recipes = [last_recipe(folder) for folder in folders]
     for folder, recipe in zip(folders, recipes, strict=True):
@@ -159,6 +159,9 @@ def export(args: Namespace) -> int:
     for one in () if args.json else written:
         skipped = "".join(f", {n:,} left out as {reason}" for reason, n in sorted(one.skipped.items()))
         emit(f"{one.path}: {counted(one.n_rows, 'row')} ({one.format}{skipped})")
+    for folder in folders:
+        if n := n_open(folder):
+            print(f"{folder} is not finished: {counted(n, 'item')} to go", file=sys.stderr)
     return 0
 
 
@@ -201,7 +204,7 @@ def _print_set_aside(args: Namespace, folder: Path) -> None:
     if args.json:
         emit_json(rows)
     else:
-        told = (f"line {row['line']}: {row['reason']}: {row['excerpt'] or ''}" for row in rows)
+        told = (": ".join(filter(None, (f"line {r['line']}", r["reason"], r["excerpt"]))) for r in rows)
         emit("\n".join(plain(one).replace("\n", "\\n") for one in told) or "none")
 
 
@@ -257,6 +260,6 @@ def _print_pairs(folder: Path, n: int) -> None:
 def _run_folder(name: str) -> Path:
     folder = Path(name)
     if not (folder / "ledger.db").is_file():
-        known = [path.parent.as_posix() for path in Path("runs").glob("*/ledger.db")]
+        known = [path.parent.as_posix() for at in (".", "runs") for path in Path(at).glob("*/ledger.db")]
         raise UsageError(f"no run in {name!r}: it holds no ledger.db; {did_you_mean(name, known)}")
     return folder

@@ -29,6 +29,7 @@ DEMO: Json = {
     "export": ["trl", "openai"],
 }
 _JUDGE_OF = {"demo:tiny": "demo", "demo:tiny-eval": "demo", "demo:constraints": "constraints"}
+_STRATEGIES = ("best_worst", "correct_incorrect")
 _NAMED_ARM = re.compile(r"(?:(?P<name>[^:=]+)=)?(?P<model>.+)", re.DOTALL)
 
 _PLACES = {
@@ -87,10 +88,14 @@ def recipe_of(args: Namespace) -> Given:
 def evaluation_of(args: Namespace) -> Given:
     """The recipe and the folder of `eval`. Raises UsageError."""
     draft = _draft(args.x)
-    rows = [row for row in draft.tree.get("sample") or [] if isinstance(row, dict)]
-    changes = []
+    # Of a demo only the prompts count: its settings are those of a run that wants different answers.
+    named = draft.tree.get("sample") if draft.document is not None else None
+    rows = [row for row in named or [] if isinstance(row, dict)]
+    changes = [
+        Change(("sample", i, "temperature"), [0.0], "eval") for i, r in enumerate(rows) if "temperature" not in r
+    ]
     if args.arm:
-        settings = rows[0] if rows else {"temperature": [0.0]}
+        settings = {"temperature": [0.0]} | (rows[0] if rows else {})
         arms = (_NAMED_ARM.fullmatch(arm) for arm in args.arm)
         rows = [{**settings, "arm": arm["name"], "model": arm["model"]} for arm in arms if arm]
         changes = [Change(("sample",), rows, "--arm")]
@@ -276,6 +281,8 @@ def _is_grader(use: str) -> bool:
 
 def _plain(args: Namespace) -> Iterator[Change]:
     for flag, value in _given(args, _PLACES):
+        if flag == "strategy" and value not in _STRATEGIES:
+            raise UsageError(f"--strategy: got {value!r}; {did_you_mean(value, _STRATEGIES)}")
         if flag in ("min_margin", "min_chosen"):
             value = parse_value(value, _spelt(flag))
         yield Change(tuple(_PLACES[flag].split(".")), value, _spelt(flag))

@@ -49,8 +49,8 @@ def parse(words: Sequence[str]) -> Namespace:
     args, extras = parser.parse_known_args(words)
     for extra in extras:
         if extra.startswith("-"):
-            known = re.findall(r"--[a-z][a-z-]*", subparsers[args.word].format_usage())
-            hint = did_you_mean(extra.partition("=")[0], [*known, "--help"])
+            known = re.findall(r"^  (?:-\w[^,]*, )?(--[a-z][a-z-]*)", subparsers[args.word].format_help(), re.M)
+            hint = did_you_mean(extra.partition("=")[0], known)
             raise UsageError(f"unknown flag {extra!r} of `{args.word}`; {hint}")
         raise UsageError(f"unexpected {extra!r}; `prefsmith {args.word} --help` says what goes where")
     return args

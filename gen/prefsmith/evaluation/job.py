@@ -42,6 +42,8 @@ def evaluation_job(
     resolution = resolve(recipe)
     check_arms(recipe, resolution)
     _check_judges(resolution)
+    if len(recipe.sample) == 1:
+        say("one arm alone is marked, and compared with nothing; --arm once more adds another")
     code = run_job(recipe, folder, change=change, billed=billed, on_progress=on_progress, say=say)
     if code == 0:
         write_report(folder)
@@ -62,6 +64,9 @@ def verify_report(path: Path, found: Report) -> Report:
     if found.damages:
         return found
     with Folder(path) as folder:
+        if folder.recipe.contests is not None:
+            again = f"`prefsmith bench judge {folder.recipe.prompts.path} … -o {path}` writes them anew"
+            return replace(found, lines=(*found.lines, f"the benchmark's report and verdicts: not compared; {again}"))
         if folder.recipe.pair.strategy != "arms":
             return found
         last = folder.ledger.db.execute("SELECT exit FROM session ORDER BY id DESC LIMIT 1").fetchone()

@@ -21,6 +21,8 @@ _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space (an export needs its own size once more while it is written)",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EROFS: "the medium is read-only; copy the run's folder to one that can be written",
+    errno.ENOTDIR: "a file stands where a folder is wanted; choose another place with -o",
+    errno.EEXIST: "a file stands where a folder is wanted; choose another place with -o",
     errno.EACCES: "this user may not write there; change the folder's owner or permissions",
     errno.EPERM: "this user may not write there; change the folder's owner or permissions",
     errno.EFBIG: "the file is larger than this process may write; raise the limit (ulimit -f)",
