@@ -28,6 +28,8 @@ DEMO: Json = {
     "pair": {"strategy": "correct_incorrect"},
     "export": ["trl", "openai"],
 }
+_ANY: Json = {"sample": [{"model": "scripted:any"}], "judge": [{"use": "exact"}]}
+"""What every recipe needs, for one that lacks it and is looked through all the same."""
 _JUDGE_OF = {"demo:tiny": "demo", "demo:tiny-eval": "demo", "demo:constraints": "constraints"}
 _STRATEGIES = ("best_worst", "correct_incorrect")
 _NAMED_ARM = re.compile(r"(?:(?P<name>[^:=]+)=)?(?P<model>.+)", re.DOTALL)
@@ -76,11 +78,11 @@ def recipe_of(args: Namespace) -> Given:
     """The recipe and the folder of `run`, `plan` and `doctor`. Raises UsageError."""
     draft = _draft(args.x)
     changes = [*_sampling(args, draft), *_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
-    for part, ask in (("sample", _no_sample), ("judge", _no_judge)):
-        if not draft.tree.get(part) and not any(change.place[0] == part for change in changes):
-            if any(key not in Recipe.model_fields for key in draft.tree):
-                merge(draft, changes)  # a typo is told with its line; the part may be there under it
-            raise UsageError(ask(draft))
+    told = {change.place[0] for change in changes}
+    if lacking := [part for part in _ANY if not draft.tree.get(part) and part not in told]:
+        # Other mistakes are told first, with their lines: a typo may be what the part is missing by.
+        merge(draft, [*changes, *(Change((part,), _ANY[part], draft.name) for part in lacking)])
+        raise UsageError(_no_sample(draft) if lacking[0] == "sample" else _no_judge(draft))
     folder = Path(args.out) if args.out else run_folder(DEMO["prompts"]["path"] if args.x is None else args.x)
     return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
 
