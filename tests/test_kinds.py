@@ -249,3 +249,16 @@ def test_verify_says_what_it_does_not_look_at_in_a_benchmark(
     _, out = benched(tmp_path)
     assert main(["verify", str(out)]) == 0
     assert "the benchmark's report and verdicts: not compared" in capsys.readouterr().out
+
+
+def test_a_recipe_that_lacks_its_judge_tells_its_typos_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"prompts: {{path: {prompts(tmp_path)}}}\nsample:\n  - model: scripted:a\n    temprature: 1\n")
+    assert main(["run", str(path), "-o", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert f"{path}:4: sample.0.temprature: unknown key" in told and "exact" not in told
+    path.write_text(path.read_text().replace("temprature", "temperature"))
+    assert main(["run", str(path), "-o", str(tmp_path / "run")]) == 2
+    assert f"{path}: no judge; give --judge NAME" in capsys.readouterr().err

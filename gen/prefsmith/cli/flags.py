@@ -1,4 +1,4 @@
-"""What flags mean: each becomes a change of the recipe, and a flag that would change nothing is an error.
+"""The recipe that each command's words ask for; a flag that would change nothing is an error.
 
 The order is defaults, recipe file, flags, `--set`. `--gen` gives each of its models the recipe's one row of sampling
 settings; `--judge` replaces the stages that judge, `--confirm` the one that confirms. A folder judged anew by `--judge`
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from prefsmith.cli.changes import PLACES, cells, endpoints, given, is_grader, judging, plain, sampling, sets, spelt
 from prefsmith.errors import UsageError, did_you_mean
-from prefsmith.merge import draft_of, merge, parse_set, parse_value, read_recipe
+from prefsmith.merge import draft_of, merge, read_recipe
 from prefsmith.origins import Change, Draft, Origins
 from prefsmith.prices import nanousd_of
 from prefsmith.purse import Billed
@@ -31,39 +32,7 @@ DEMO: Json = {
 _ANY: Json = {"sample": [{"model": "scripted:any"}], "judge": [{"use": "exact"}]}
 """What every recipe needs, for one that lacks it and is looked through all the same."""
 _JUDGE_OF = {"demo:tiny": "demo", "demo:tiny-eval": "demo", "demo:constraints": "constraints"}
-_STRATEGIES = ("best_worst", "correct_incorrect")
 _NAMED_ARM = re.compile(r"(?:(?P<name>[^:=]+)=)?(?P<model>.+)", re.DOTALL)
-
-_PLACES = {
-    "limit": "prompts.limit",
-    "prompt": "prompts.prompt",
-    "reference": "prompts.reference",
-    "category": "prompts.category",
-    "id": "prompts.id",
-    "tools": "prompts.tools",
-    "system_column": "prompts.system",
-    "columns": "prompts.columns",
-    "format": "prompts.format",
-    "split": "prompts.split",
-    "strategy": "pair.strategy",
-    "min_margin": "pair.min_margin",
-    "min_chosen": "pair.min_chosen",
-    "to": "export",
-    "seed": "seed",
-    "grace": "grace_s",
-    "budget": "budget",
-    "prices": "prices",
-    "probe": "probe",
-}
-_CELLS = {
-    "temps": "temperature",
-    "n": "n",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "max_tokens": "max_tokens",
-    "system": "system",
-}
 
 
 class Given(NamedTuple):
@@ -77,7 +46,7 @@ class Given(NamedTuple):
 def recipe_of(args: Namespace) -> Given:
     """The recipe and the folder of `run`, `plan` and `doctor`. Raises UsageError."""
     draft = _draft(args.x)
-    changes = [*_sampling(args, draft), *_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    changes = [*sampling(args, draft), *judging(args, draft), *endpoints(args), *plain(args), *sets(args)]
     told = {change.place[0] for change in changes}
     if lacking := [part for part in _ANY if not draft.tree.get(part) and part not in told]:
         # Other mistakes are told first, with their lines: a typo may be what the part is missing by.
@@ -106,7 +75,7 @@ def evaluation_of(args: Namespace) -> Given:
             f"{draft.name}: no model to ask; give --arm NAME=TARGET:MODEL once for each, such as "
             "--arm base=embedded:tiny --arm tuned=embedded:tuned.gguf"
         )
-    changes += [*_cells(args, len(rows)), *_arm_judges(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    changes += [*cells(args, len(rows)), *_arm_judges(args, draft), *endpoints(args), *plain(args), *sets(args)]
     if not draft.tree.get("judge") and not any(change.place[0] == "judge" for change in changes):
         raise UsageError(_no_marker(draft))
     # Its pairs are of arms, not of scores, and no trainer's.
@@ -117,11 +86,11 @@ def evaluation_of(args: Namespace) -> Given:
 
 def _arm_judges(args: Namespace, draft: Draft) -> Iterator[Change]:
     """A judge that asks a model compares arms, which the recipe calls `confirm`."""
-    given = sorted(args.judge or (), key=_is_grader, reverse=True)
-    for name in given:
-        if not _is_grader(name) and not name.endswith(".toml") and name not in known_judges():
+    named = sorted(args.judge or (), key=is_grader, reverse=True)
+    for name in named:
+        if not is_grader(name) and not name.endswith(".toml") and name not in known_judges():
             raise UsageError(f"--judge: no grader or judge is called {name!r}; {did_you_mean(name, _markers())}")
-    rows = [{"use": name} if _is_grader(name) else {"confirm": name} for name in given]
+    rows = [{"use": name} if is_grader(name) else {"confirm": name} for name in named]
     rows = rows or [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
     asking = [row for row in rows if row.get("confirm")]
     if args.judge and len(asking) > 1:
@@ -150,7 +119,7 @@ def rejudged(args: Namespace, last: Recipe) -> Rejudged:
     if args.judge and not args.confirm and (name := last.judge[-1].confirm):
         draft.tree["judge"] = draft.tree["judge"][:-1]
         notes = (f"the confirmation by {name} is left out; add --confirm {name} to keep it",)
-    changes = [*_judging(args, draft), *_endpoints(args), *_plain(args), *_sets(args)]
+    changes = [*judging(args, draft), *endpoints(args), *plain(args), *sets(args)]
     for change in changes:
         if change.place[0] in ("sample", "prompts", "seed"):
             raise UsageError(f"{change.origin}: `judge` samples nothing; `prefsmith run` changes {change.place[0]!r}")
@@ -159,10 +128,10 @@ def rejudged(args: Namespace, last: Recipe) -> Rejudged:
 
 def only_reread(args: Namespace) -> None:
     """Raises UsageError for a flag beside --reread that it would ignore."""
-    changed = ("judge", "judge_model", "confirm", "endpoint", "set", "maybe_billed", *_PLACES)
-    if given := [flag for flag, _ in _given(args, changed)]:
+    changed = ("judge", "judge_model", "confirm", "endpoint", "set", "maybe_billed", *PLACES)
+    if ignored := [flag for flag, _ in given(args, changed)]:
         raise UsageError(
-            f"--reread reads what is there and asks nothing, so {_spelt(given[0])} means nothing to it; leave it out, "
+            f"--reread reads what is there and asks nothing, so {spelt(ignored[0])} means nothing to it; leave it out, "
             "or judge anew without --reread"
         )
 
@@ -171,7 +140,7 @@ def bench_of(args: Namespace) -> tuple[Recipe, Path]:
     """The recipe and the folder of a live `bench judge`. Raises UsageError."""
     judges = []
     for name in args.judge:
-        models = [None] if _is_grader(name) else args.judge_model or [None]
+        models = [None] if is_grader(name) else args.judge_model or [None]
         judges += [{"use": name, **({"model": model} if model else {})} for model in models]
     tree = {
         "prompts": {"path": args.file},
@@ -181,7 +150,7 @@ def bench_of(args: Namespace) -> tuple[Recipe, Path]:
         "export": [],
         "max_no_verdict": 1.0,  # a judge that often gives none is measured, not stopped
     }
-    changes = [*_endpoints(args), *_plain(args), *_sets(args)]
+    changes = [*endpoints(args), *plain(args), *sets(args)]
     changes = [change for change in changes if change.place != ("prompts", "format")]  # that is the pairs' own
     out = Path(args.out) if args.out else Path("runs") / f"bench-{Path(args.file).stem}"
     return merge(draft_of(tree, "the command line"), changes), out
@@ -197,17 +166,17 @@ def billed_of(args: Namespace) -> Billed | None:
 
 def pairing_of(args: Namespace, last: Recipe) -> Pairing | None:
     """The pairing rule of `export`: None when no flag asks for another than the run's own. Raises UsageError."""
-    sets = list(_sets(args))
-    for change in sets:
+    wanted = list(sets(args))
+    for change in wanted:
         if change.place[0] != "pair":
             raise UsageError(f"{change.origin}: `export` pairs and asks nothing; it sets places of `pair` alone")
-    changes = [*(change for change in _plain(args) if change.place[0] == "pair"), *sets]
+    changes = [*(change for change in plain(args) if change.place[0] == "pair"), *wanted]
     return merge(_of_last(last), changes).pair if changes else None
 
 
 def formats_of(args: Namespace, last: Recipe) -> list[str]:
     """The formats of `export`, checked as a recipe's are. Raises UsageError."""
-    changes = [change for change in _plain(args) if change.place[0] == "export"]
+    changes = [change for change in plain(args) if change.place[0] == "export"]
     return list(merge(_of_last(last), changes).export)
 
 
@@ -231,86 +200,6 @@ def _draft(x: str | None) -> Draft:
     if "judge" not in draft.tree and usual is not None:
         draft.tree["judge"] = [{"use": usual}]
     return draft
-
-
-def _sampling(args: Namespace, draft: Draft) -> Iterator[Change]:
-    rows = draft.tree.get("sample") or []
-    if args.gen:
-        if len(rows) > 1:
-            raise UsageError(
-                f"--gen: {draft.name} samples from {len(rows)} rows; "
-                "change one of them with --set sample.0.model=TARGET:MODEL"
-            )
-        settings = rows[0] if rows and isinstance(rows[0], dict) else {}
-        rows = [{**settings, "model": model} for model in args.gen]
-        yield Change(("sample",), rows, "--gen")
-    yield from _cells(args, len(rows))
-
-
-def _cells(args: Namespace, n_rows: int) -> Iterator[Change]:
-    for flag, value in _given(args, _CELLS):
-        if flag == "system":
-            value = [text or None for text in value]
-        for i in range(n_rows):
-            yield Change(("sample", i, _CELLS[flag]), value, _spelt(flag))
-
-
-def _judging(args: Namespace, draft: Draft) -> Iterator[Change]:
-    rows = [row for row in draft.tree.get("judge") or [] if isinstance(row, dict)]
-    judges, confirms = [r for r in rows if not r.get("confirm")], [r for r in rows if r.get("confirm")]
-    origin = []
-    if args.judge:
-        judges = [{"use": name} for name in args.judge]
-        origin.append("--judge")
-    if args.confirm:
-        # Named again it keeps its model and settings.
-        confirms = [r for r in confirms if r["confirm"] == args.confirm] or [{"confirm": args.confirm}]
-        origin.append("--confirm")
-    rows = [*judges, *confirms]
-    if args.judge_model:
-        asking = [row for row in rows if not _is_grader(str(row.get("use") or ""))]
-        if not asking:
-            raise UsageError("--judge-model: no judge of this run asks a model; name one with --judge")
-        rows = [{**row, "model": args.judge_model} if row in asking else row for row in rows]
-        origin.append("--judge-model")
-    if origin:
-        yield Change(("judge",), rows, " ".join(origin))
-
-
-def _is_grader(use: str) -> bool:
-    return use in GRADERS or ".py:" in use
-
-
-def _plain(args: Namespace) -> Iterator[Change]:
-    for flag, value in _given(args, _PLACES):
-        if flag == "strategy" and value not in _STRATEGIES:
-            raise UsageError(f"--strategy: got {value!r}; {did_you_mean(value, _STRATEGIES)}")
-        if flag in ("min_margin", "min_chosen"):
-            value = parse_value(value, _spelt(flag))
-        yield Change(tuple(_PLACES[flag].split(".")), value, _spelt(flag))
-
-
-def _endpoints(args: Namespace) -> Iterator[Change]:
-    given = args.endpoint or ()
-    for name, url in given:
-        if [other for other, _ in given].count(name) > 1:
-            raise UsageError(f"--endpoint {name}: given twice; several URLs of a pool stand under `urls:` in a recipe")
-        yield Change(("endpoints", name, "urls"), [url], f"--endpoint {name}")
-
-
-def _sets(args: Namespace) -> Iterator[Change]:
-    yield from (parse_set(text) for text in args.set or ())
-
-
-def _given(args: Namespace, flags: Iterable[str]) -> Iterator[tuple[str, Json]]:
-    for flag in flags:
-        value = getattr(args, flag, None)
-        if value is not None:
-            yield flag, value
-
-
-def _spelt(flag: str) -> str:
-    return "--" + flag.replace("_", "-")
 
 
 def _no_sample(draft: Draft) -> str:
