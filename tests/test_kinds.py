@@ -212,6 +212,12 @@ def test_export_pairs_anew_by_any_part_of_the_rule(tmp_path: Path, capsys: pytes
     assert "known: best_worst, correct_incorrect" in capsys.readouterr().err
     assert main([*export[:2], "-o", str(tmp_path / "run")]) == 2
     assert "holds a run" in capsys.readouterr().err and not (tmp_path / "run/trl").exists()
+    assert main([*export[:2], "-o", str(tmp_path / "run/export")]) == 2
+    assert main([*export[:2], "-o", prompts(tmp_path)]) == 2
+    assert "is a file; name a folder with -o" in capsys.readouterr().err
+    assert main([*export, "--set", "pair.strategy=arms"]) == 2
+    assert main(["run", prompts(tmp_path), *words, "-o", str(tmp_path / "x"), "--set", "pair.strategy=arms"]) == 2
+    assert "arms is for `prefsmith eval`" in capsys.readouterr().err
     assert main([*export, "--outt", "x"]) == 2
     assert "did you mean '--out'?" in capsys.readouterr().err
 
@@ -229,6 +235,7 @@ def test_arms_answer_at_temperature_0_unless_told_otherwise(tmp_path: Path, by_r
     assert main(["eval", *words, "-o", str(out), "--quiet", "--set", "max_no_verdict=1"]) == 0
     report = json.loads((out / "eval/report.json").read_text())
     assert [one["temperature"] for one in report["temperatures"]] == [0.0]
+    assert report["arms"][0]["sampled"]["max_tokens"] == (1024 if by_recipe else 44)
 
 
 def test_files_of_an_unfinished_run_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,3 +269,24 @@ def test_a_recipe_that_lacks_its_judge_tells_its_typos_first(
     path.write_text(path.read_text().replace("temprature", "temperature"))
     assert main(["run", str(path), "-o", str(tmp_path / "run")]) == 2
     assert f"{path}: no judge; give --judge NAME" in capsys.readouterr().err
+
+
+def test_a_damaged_page_is_no_bug_of_prefsmith(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ran(tmp_path, 400)
+    with (run / "ledger.db").open("r+b") as file:
+        size = file.seek(0, 2)
+        for place in range(8192 * 4, size, 8192):
+            file.seek(place)
+            file.write(b"\xff" * 200)
+    capsys.readouterr()
+    assert main(["export", str(run), "-o", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "is damaged" in told and "prefsmith verify" in told and "bug" not in told
+    assert main(["verify", str(run)]) == 4
+
+
+def test_a_path_is_short_for_prompts(tmp_path: Path) -> None:
+    prompts(tmp_path)
+    recipe = {"prompts": "p.jsonl", "sample": {"model": "scripted:a", "n": 2}}
+    (tmp_path / "r.yaml").write_text(json.dumps({**recipe, "judge": {"use": "contains", "text": "bread"}}))
+    assert main(["run", str(tmp_path / "r.yaml"), "-o", str(tmp_path / "run"), "--quiet"]) == 0

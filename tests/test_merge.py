@@ -96,7 +96,7 @@ def test_every_problem_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         ("judge.0.ignore_case=yes", "judge.0.ignore_case: got 'yes', expected a valid boolean"),
         ("pair.min_margin=[1]", "pair.min_margin: got [1], expected a valid number or a valid string"),
         ("pair.min_margin=p100", "pair.min_margin: min_margin is a number or a quantile from p1 to p99"),
-        ("prompts=p.jsonl", "prompts: got 'p.jsonl', expected a mapping with allow_control_tokens, category"),
+        ("prompts=7", "prompts: got 7, expected a mapping with allow_control_tokens, category"),
         ("export=trl,openai", "export: got 'trl,openai'; did you mean"),
         ("endpoints.f.ulrs=x", "endpoints.f.ulrs: unknown key; did you mean 'urls'?"),
         ("sample.1.n=2", "sample.1.model: missing; TARGET:MODEL"),

@@ -22,8 +22,8 @@ def export_job(
     """Write files of one run, or of several into one. Asks nothing."""
     if out is None and len(folders) > 1:
         raise UsageError("several runs into one file: say where with -o FOLDER")
-    if out is not None and (out / NAME).is_file():
-        raise UsageError(f"{out} holds a run; without -o its own files are written, other ones go into another folder")
+    if out is not None:
+        _check_free(out)
     if out is None:
         with Ledger.create(folders[0]) as ledger:
             return export_into(ledger, folders[0], formats, pair)
@@ -39,6 +39,19 @@ def export_job(
         )
         stream = (record for i, f in enumerate(opened) for record in f.records(i * ID_SHIFT))
         return write(stream, formats, out, merged)
+
+
+def _check_free(out: Path) -> None:
+    """Raises UsageError for a place where a run keeps files of its own, or for a file."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder with -o")
+    place = out.resolve()
+    for folder in (place, *place.parents):
+        if (folder / NAME).is_file() and place.relative_to(folder).parts[:1] in ((), ("export",), ("eval",)):
+            raise UsageError(
+                f"{folder} holds a run, which keeps its own files there; without -o they are written, others go into "
+                "another folder"
+            )
 
 
 def n_open(path: Path) -> int:

@@ -91,7 +91,10 @@ def merge(draft: Draft, changes: Iterable[Change] = ()) -> Recipe:
 
 
 def _listed(tree: dict[str, Json]) -> dict[str, Json]:
-    """`sample:` and `judge:` as lists of mappings, however short they were written: changes need one shape."""
+    """`sample:` and `judge:` as lists of mappings, however short they were written: changes need one shape. A path is
+    short for the prompts in it."""
+    if isinstance(path := tree.get("prompts"), str):
+        tree["prompts"] = {"path": path}
     for key in ("sample", "judge"):
         rows = tree.get(key)
         if rows is not None and not isinstance(rows, list):

@@ -16,6 +16,8 @@ from prefsmith.cli.parser import parse
 from prefsmith.errors import INTERRUPTED, MachineError, PrefsmithError, UsageError
 
 _MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+_DAMAGED = (11, 26)
+"""SQLITE_CORRUPT and SQLITE_NOTADB; its package is slow to import."""
 _AGAIN = "run the same command again to go on"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -52,6 +54,9 @@ def _told(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return f"this machine: {error}; {_AGAIN}", MachineError.exit_code
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        told = "the run's ledger.db is damaged; do not go on with it: `prefsmith verify RUN` says what to do"
+        return f"{told} ({error})", UsageError.exit_code
     return _as_bug(error), PrefsmithError.exit_code
 
 

@@ -53,20 +53,29 @@ def recipe_of(args: Namespace) -> Given:
         merge(draft, [*changes, *(Change((part,), _ANY[part], draft.name) for part in lacking)])
         raise UsageError(_no_sample(draft) if lacking[0] == "sample" else _no_judge(draft))
     folder = Path(args.out) if args.out else run_folder(DEMO["prompts"]["path"] if args.x is None else args.x)
-    return Given(merge(draft, changes), folder, Origins(draft, tuple(changes)))
+    return Given(_of_no_arms(merge(draft, changes)), folder, Origins(draft, tuple(changes)))
+
+
+def _of_no_arms(recipe: Recipe) -> Recipe:
+    """A pairing that is no run's. Raises UsageError."""
+    if recipe.pair.strategy == "arms":
+        raise UsageError("pair.strategy: arms is for `prefsmith eval`; known here: best_worst, correct_incorrect")
+    return recipe
 
 
 def evaluation_of(args: Namespace) -> Given:
     """The recipe and the folder of `eval`. Raises UsageError."""
     draft = _draft(args.x)
-    # Of a demo only the prompts count: its settings are those of a run that wants different answers.
-    named = draft.tree.get("sample") if draft.document is not None else None
-    rows = [row for row in named or [] if isinstance(row, dict)]
+    rows = [row for row in draft.tree.get("sample") or [] if isinstance(row, dict)]
+    usual: Json = {"temperature": [0.0]}
+    if rows and draft.document is None:
+        # The demo's: of its settings those of a run that wants different answers stay out.
+        usual["max_tokens"], rows = rows[0]["max_tokens"], []
     changes = [
         Change(("sample", i, "temperature"), [0.0], "eval") for i, r in enumerate(rows) if "temperature" not in r
     ]
     if args.arm:
-        settings = {"temperature": [0.0]} | (rows[0] if rows else {})
+        settings = usual | (rows[0] if rows else {})
         arms = (_NAMED_ARM.fullmatch(arm) for arm in args.arm)
         rows = [{**settings, "arm": arm["name"], "model": arm["model"]} for arm in arms if arm]
         changes = [Change(("sample",), rows, "--arm")]
@@ -171,7 +180,7 @@ def pairing_of(args: Namespace, last: Recipe) -> Pairing | None:
         if change.place[0] != "pair":
             raise UsageError(f"{change.origin}: `export` pairs and asks nothing; it sets places of `pair` alone")
     changes = [*(change for change in plain(args) if change.place[0] == "pair"), *wanted]
-    return merge(_of_last(last), changes).pair if changes else None
+    return _of_no_arms(merge(_of_last(last), changes)).pair if changes else None
 
 
 def formats_of(args: Namespace, last: Recipe) -> list[str]:

@@ -75,8 +75,8 @@ def _check_leaf(spec: Judge, judge: Grader | LeafJudge, *, duels: bool) -> None:
         raise UsageError(f"a tournament needs pairwise judges; {judge.name!r} is {kind}")
     if not duels and kind == "pairwise":
         raise UsageError(
-            f"the pairwise judge {judge.name!r} confirms pairs; write it as `confirm: {judge.name}`, or let it "
-            "decide a tournament: add `tournament: minmax`"
+            f"the pairwise judge {judge.name!r} confirms pairs: --confirm {judge.name} (`confirm:` in a recipe); or "
+            "let it decide a tournament: add `tournament: minmax` to it"
         )
 
 
