@@ -209,7 +209,8 @@ def test_export_pairs_anew_by_any_part_of_the_rule(tmp_path: Path, capsys: pytes
     assert main([*export, "--set", "seed=3"]) == 2
     assert "places of `pair` alone" in capsys.readouterr().err
     assert main([*export, "--strategy", "arms"]) == 2
-    assert "known: best_worst, correct_incorrect" in capsys.readouterr().err
+    assert "known here: best_worst, correct_incorrect" in capsys.readouterr().err
+    assert main(["judge", str(tmp_path / "run"), "--set", "pair.strategy=arms"]) == 2
     assert main([*export[:2], "-o", str(tmp_path / "run")]) == 2
     assert "holds a run" in capsys.readouterr().err and not (tmp_path / "run/trl").exists()
     assert main([*export[:2], "-o", str(tmp_path / "run/export")]) == 2

@@ -247,13 +247,12 @@ def _uses(resolution: Resolution, lane: str) -> list[Use]:
 def _to_export(ledger: Ledger, code: int, say: Say) -> bool:
     """Files of a finished run, and of one with calls owed when there are pairs and no files yet: fewer rows replace no
     good file."""
-    if code not in (0, ProviderError.exit_code, BUDGET_REACHED) or (code == 0 and not n_open(ledger.folder)):
-        return code == 0
-    if code == 0:  # `judge` over what a run has not finished yet
-        with Folder(ledger.folder) as folder:
-            return any(record.pairs for record in folder.records())
-    kept = ledger.db.execute("SELECT count(*) FROM export").fetchone()[0]
-    if kept:
+    if code == 0 and not n_open(ledger.folder):
+        return True
+    if code not in (0, ProviderError.exit_code, BUDGET_REACHED):
+        return False
+    # 0 with items open: `judge` over what a run has not finished yet.
+    if code and ledger.db.execute("SELECT count(*) FROM export").fetchone()[0]:
         say(f"the exported files are left as they were; `prefsmith export {ledger.folder}` writes what there is now")
         return False
     with Folder(ledger.folder) as folder:

@@ -75,6 +75,9 @@ def verify_folder(path: Path, sample: int) -> Report:
             lines.append(line)
             damages += found
             broken += [format] if found and format not in broken else []
+        if folder.recipe.contests is not None:
+            again = f"`prefsmith bench judge {folder.recipe.prompts.path} … -o {path}` writes them anew"
+            lines.append(f"the benchmark's report and verdicts: not compared; {again}")
         if broken and not cures:
             cures.append(
                 f"`prefsmith export {path} --to {','.join(broken)}` writes these files anew from the ledger, which is "

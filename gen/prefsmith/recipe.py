@@ -18,7 +18,7 @@ GRADERS = ("exact", "number", "regex", "contains", "constraints", "demo")
 
 
 class Prompts(Strict):
-    """Where prompts come from, and which columns mean what."""
+    """Where prompts come from, and which columns mean what. In a recipe's file a path alone is short for it."""
 
     path: str = "demo:tiny"
     """A file (.jsonl .csv .tsv .parquet .txt), a folder or name for `datasets` (hf:NAME), - for stdin, demo:NAME."""

@@ -17,7 +17,7 @@ from prefsmith.errors import INTERRUPTED, MachineError, PrefsmithError, UsageErr
 
 _MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 _DAMAGED = (11, 26)
-"""SQLITE_CORRUPT and SQLITE_NOTADB; its package is slow to import."""
+"""SQLITE_CORRUPT and SQLITE_NOTADB, as numbers: `--help` imports no sqlite3."""
 _AGAIN = "run the same command again to go on"
 _PACKAGE = Path(__file__).resolve().parent.parent
 

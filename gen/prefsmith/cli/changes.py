@@ -5,13 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 
-from prefsmith.errors import UsageError, did_you_mean
+from prefsmith.errors import UsageError
 from prefsmith.merge import parse_set, parse_value
 from prefsmith.origins import Change, Draft
 from prefsmith.recipe import GRADERS
 from prefsmith.records import Json
 
-_STRATEGIES = ("best_worst", "correct_incorrect")
 PLACES = {
     "limit": "prompts.limit",
     "prompt": "prompts.prompt",
@@ -94,17 +93,15 @@ def is_grader(use: str) -> bool:
 
 def plain(args: Namespace) -> Iterator[Change]:
     for flag, value in given(args, PLACES):
-        if flag == "strategy" and value not in _STRATEGIES:
-            raise UsageError(f"--strategy: got {value!r}; {did_you_mean(value, _STRATEGIES)}")
         if flag in ("min_margin", "min_chosen"):
             value = parse_value(value, spelt(flag))
         yield Change(tuple(PLACES[flag].split(".")), value, spelt(flag))
 
 
 def endpoints(args: Namespace) -> Iterator[Change]:
-    given = args.endpoint or ()
-    for name, url in given:
-        if [other for other, _ in given].count(name) > 1:
+    urls = args.endpoint or ()
+    for name, url in urls:
+        if [other for other, _ in urls].count(name) > 1:
             raise UsageError(f"--endpoint {name}: given twice; several URLs of a pool stand under `urls:` in a recipe")
         yield Change(("endpoints", name, "urls"), [url], f"--endpoint {name}")
 

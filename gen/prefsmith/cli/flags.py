@@ -132,7 +132,7 @@ def rejudged(args: Namespace, last: Recipe) -> Rejudged:
     for change in changes:
         if change.place[0] in ("sample", "prompts", "seed"):
             raise UsageError(f"{change.origin}: `judge` samples nothing; `prefsmith run` changes {change.place[0]!r}")
-    return Rejudged(merge(draft, changes), Origins(draft, tuple(changes)), notes)
+    return Rejudged(_of_no_arms(merge(draft, changes)), Origins(draft, tuple(changes)), notes)
 
 
 def only_reread(args: Namespace) -> None:

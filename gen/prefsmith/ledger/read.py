@@ -142,9 +142,8 @@ def _add_verdicts(db: sqlite3.Connection, wanted: str, judges: Collection[int], 
         known = out[prompt]
         known.reads[of] = reads
         if judge in judges:
-            plain = kind == "score" and reason is None  # as nearly all are
-            result = _score(value, None, p) if plain else as_judged(kind, value, p, choice, reason, ranking)
-            known.verdicts[judge, of, shown_ids(shown), repeat] = result
+            key = (judge, of, shown_ids(shown), repeat)
+            known.verdicts[key] = as_judged(kind, value, p, choice, reason, ranking)
 
 
 def _reads_hashes(db: sqlite3.Connection, ids: Collection[int]) -> dict[int, bytes]:
@@ -196,7 +195,8 @@ def _add_calls(
 def shown_ids(shown: str) -> tuple[int, ...]:
     if not shown:
         return ()
-    return (int(shown),) if shown.isdecimal() else tuple(map(int, shown.split(",")))
+    # Nearly all verdicts are about one text, and a reader meets millions of them.
+    return tuple(map(int, shown.split(","))) if "," in shown else (int(shown),)
 
 
 def as_judged(
